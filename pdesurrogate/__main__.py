@@ -1,0 +1,64 @@
+"""``pdesurrogate VERB``: looks at the verb first and imports only what that verb needs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+_VERBS = {
+    "demo": "the whole chain on a small problem: simulate, train, roll out, measure, draw (minutes)",
+    "generate": "simulate a data set from a recipe",
+    "fit": "train a network (LightningCLI)",
+    "validate": "rollout error on the validation split",
+    "test": "rollout error on the test split",
+    "predict": "roll out every test trajectory into an archive",
+    "evaluate": "roll out and measure a checkpoint, a solver or a baseline: report and figures",
+    "leaderboard": "compare reports: tables and a page",
+    "datasets": "list, show and convert data sets",
+    "doctor": "versions, devices, what is missing",
+}
+_TRAINING = ("fit", "validate", "test", "predict")
+
+
+def _usage() -> str:
+    rows = "\n".join(f"  {verb:<12} {text}" for verb, text in _VERBS.items())
+    return (
+        "usage: pdesurrogate VERB [options]\n\nNeural-operator surrogates for PDEs: "
+        f"data, training, rollout, measurement, comparison.\n\nverbs:\n{rows}\n\n"
+        "`pdesurrogate VERB --help` explains a verb; `pdesurrogate --version` gives the version."
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a verb; the exit status: 0 done, 1 a check failed, 2 bad input, 130 interrupted."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("pdesurrogate"))
+        return 0
+    verb = arguments[0]
+    if verb not in _VERBS:
+        from difflib import get_close_matches
+
+        close = get_close_matches(verb, _VERBS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        print(f"pdesurrogate: there is no verb {verb!r}{hint}\n\n{_usage()}", file=sys.stderr)
+        return 2
+    try:
+        module = importlib.import_module(f"pdesurrogate.cli.{'train' if verb in _TRAINING else verb}")
+        # LightningCLI reads the verb itself, and relaunched DDP processes read sys.argv.
+        return int(module.main(arguments if verb in _TRAINING else arguments[1:]))
+    except ValueError as error:
+        print(f"pdesurrogate {verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\npdesurrogate {verb}: interrupted. Finished work is kept; the same command continues.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

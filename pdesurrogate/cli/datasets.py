@@ -1,0 +1,139 @@
+"""``pdesurrogate datasets``: list the data sets, show a card, convert published files to archives."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+FORMATS = {
+    "fno-mat": "pdesurrogate.data.adapters.fno_mat.FnoMat",
+    "torch-cfd": "pdesurrogate.data.adapters.torch_cfd.TorchCfd",
+}
+_ADAPTER_OPTIONS = (
+    "viscosity",
+    "length",
+    "frame_interval",
+    "start_time",
+    "field",
+    "train",
+    "val",
+    "test",
+    "initial_frame",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the verb; the exit status.
+
+    Raises:
+        ValueError: for an unknown name, a wrong option or a file that cannot be read.
+    """
+    arguments = _parser().parse_args(argv)
+    verb: Any = arguments.verb
+    return int(verb(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pdesurrogate datasets", description=__doc__)
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    listing = verbs.add_parser("list", help="names, titles and sizes", description="List the data sets.")
+    listing.set_defaults(verb=_list)
+
+    showing = verbs.add_parser("show", help="one data set's card", description="Print one data set's card.")
+    showing.add_argument("name", metavar="NAME", help="as in `pdesurrogate datasets list`")
+    showing.set_defaults(verb=_show)
+
+    converting = verbs.add_parser(
+        "convert",
+        help="a published file to our archive layout",
+        description="Convert a published file to archives, one for each split. Run again, it continues.",
+        argument_default=argparse.SUPPRESS,
+    )
+    converting.add_argument("source", metavar="SOURCE", help="the file")
+    converting.add_argument(
+        "--format", required=True, help=f"{', '.join(FORMATS)}, or the class path of an adapter that takes a path"
+    )
+    converting.add_argument("--out", required=True, metavar="DIR", help="directory of the archive")
+    options = converting.add_argument_group("what the file does not say", "defaults are those of the adapter")
+    options.add_argument("--viscosity", type=float, help="kinematic; stored with every trajectory")
+    options.add_argument("--length", type=float, help="side of the periodic box")
+    options.add_argument("--frame-interval", type=float, help="time between frames")
+    options.add_argument("--start-time", type=float, help="time of the first frame")
+    options.add_argument("--field", help="the field to take, where a file holds several")
+    options.add_argument("--train", type=int, metavar="N", help="trajectories at the start of the file")
+    options.add_argument("--val", type=int, metavar="N", help="trajectories cut from the end of those")
+    options.add_argument("--test", type=int, metavar="N", help="trajectories at the end of the file")
+    options.add_argument("--initial-frame", action="store_true", help="put the initial condition before the frames")
+    converting.set_defaults(verb=_convert)
+    return parser
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from pdesurrogate.data.catalog import cards
+
+    rows = [("NAME", "KIND", "SIZE", "TITLE")]
+    rows += [(card.name, card.kind, card.size, card.title) for card in cards()]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for row in rows:
+        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from pdesurrogate.data.catalog import card
+
+    found = card(arguments.name)
+    print(found.text, end="")
+    if found.recipe is not None:
+        print(f"\nRecipe: {found.recipe}")
+    return 0
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from pdesurrogate.cli.terminal import progress_bar
+    from pdesurrogate.data.convert import convert, provenance
+
+    class_path = FORMATS.get(arguments.format, arguments.format)
+    options = {name: getattr(arguments, name) for name in _ADAPTER_OPTIONS if name in arguments}
+    adapter_class = _load_class(class_path)
+    _require_fitting(adapter_class, options, arguments.format)
+    adapter = adapter_class(arguments.source, **options)
+    attributes = provenance(arguments.source, class_path, options)
+    with progress_bar(f"converting {adapter.metadata.name}", unit="trajectories") as progress:
+        files = convert(adapter, arguments.out, attributes=attributes, progress=progress)
+    for file in files:
+        print(file)
+    return 0
+
+
+def _load_class(class_path: str) -> Any:
+    module, _, name = class_path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"Expected a format among {', '.join(FORMATS)}, or the class path of an adapter, but got {class_path!r} "
+            f"({error})."
+        ) from error
+
+
+def _require_fitting(adapter_class: Any, options: dict[str, Any], form: str) -> None:
+    known = inspect.signature(adapter_class).parameters
+    foreign = [name for name in options if name not in known]
+    if foreign:
+        raise ValueError(f"Expected options that {form} has but got {_flags(foreign)}; leave them out.")
+    needed = [
+        name
+        for name, parameter in known.items()
+        if name not in options and name in _ADAPTER_OPTIONS and parameter.default is inspect.Parameter.empty
+    ]
+    if needed:
+        raise ValueError(f"Expected {_flags(needed)} with {form}: the file does not say.")
+
+
+def _flags(names: list[str]) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names)

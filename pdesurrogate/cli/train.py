@@ -1,0 +1,75 @@
+"""``pdesurrogate fit | validate | test | predict``: training verbs, by LightningCLI."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+import warnings
+
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from pdesurrogate.data.datamodule import ForecastData
+from pdesurrogate.training.callbacks import PredictionArchive, ReproducibleSteps
+from pdesurrogate.training.forecast import ForecastModule
+
+
+class ForecastCLI(LightningCLI):
+    """Our module and our data, joined: what a network must know of the data is linked, not typed."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Links."""
+        parser.link_arguments("data.metadata", "model.metadata", apply_on="instantiate")
+        parser.link_arguments("data.history_frames", "model.history_frames", apply_on="parse")
+        network = "model.network.init_args"
+        parser.link_arguments("data.channels", f"{network}.channels", apply_on="instantiate")
+        parser.link_arguments("data.history_frames", f"{network}.history_frames", apply_on="parse")
+
+    def before_instantiate_classes(self) -> None:
+        """Checkpoints are never unpickled, wherever they come from."""
+        self.config[self.subcommand]["weights_only"] = True
+
+
+def best_checkpoint() -> ModelCheckpoint:
+    """Keeps ``best.ckpt`` by validation rollout error and ``last.ckpt``, in ``checkpoints/`` of the log directory."""
+    return ModelCheckpoint(
+        monitor="val/relative_l2", filename="best", save_last=True, auto_insert_metric_name=False, save_top_k=1
+    )
+
+
+def quiet_libraries() -> None:
+    """Filter notices that a user can do nothing about; each goes when Lightning moves."""
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", module="jsonargparse")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.msg)
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb that ``sys.argv`` holds; the exit status."""
+    quiet_libraries()
+    loggers = ["CSVLogger"] + ["TensorBoardLogger"] * (importlib.util.find_spec("tensorboard") is not None)
+    # Processes that DDP relaunches read sys.argv, so it is set rather than passed.
+    sys.argv = ["pdesurrogate", *argv]
+    ForecastCLI(
+        ForecastModule,
+        ForecastData,
+        save_config_kwargs={"overwrite": True},
+        trainer_defaults={
+            "callbacks": [best_checkpoint(), ReproducibleSteps(), PredictionArchive()],
+            "logger": [
+                {
+                    "class_path": f"lightning.pytorch.loggers.{name}",
+                    "init_args": {"save_dir": "runs", "name": "training"},
+                }
+                for name in loggers
+            ],
+            "use_distributed_sampler": False,
+        },
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        parser_kwargs={verb: {"exit_on_error": False} for verb in ("fit", "validate", "test", "predict")}
+        | {"prog": "pdesurrogate", "exit_on_error": False},
+    )
+    return 0

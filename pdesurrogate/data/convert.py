@@ -1,0 +1,148 @@
+"""Foreign files to our own archive layout, once, so that training maps them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pdesurrogate.data.adapters.base import Adapter
+from pdesurrogate.data.archive import Archive, ArchiveWriter, archive_path
+from pdesurrogate.fields.trajectory import Trajectory
+
+Progress = Callable[[int, int], None]
+_BLOCK_BYTES = 64 << 20
+
+
+def convert(
+    adapter: Adapter,
+    directory: str | Path,
+    *,
+    attributes: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write every split of ``adapter`` as an archive file in ``directory``.
+
+    Values are stored in float32, block by block, so memory does not grow with the data set. A conversion that was
+    interrupted continues when it is run again; splits that are finished are kept.
+
+    Args:
+        adapter: source of the trajectories.
+        directory: of the archive; made where needed.
+        attributes: further global attributes of the files, with those of the adapter's metadata.
+        progress: called with (trajectories done, trajectories in all).
+
+    Returns:
+        The files, in the order of the splits.
+
+    Raises:
+        ValueError: if a split's trajectories differ in shape, times or coordinates, carry a mask or a forcing (the
+            archive stores none), or the directory holds another data set.
+    """
+    directory = Path(directory)
+    combined = {**adapter.metadata.attributes, **(attributes or {})}
+    sources = {split: _require_uniform(adapter.trajectories(split), split) for split in adapter.splits}
+    files = {split: archive_path(directory, split) for split in sources}
+    for split, file in files.items():
+        if file.exists():
+            _require_same(file, adapter, sources[split], combined)
+    finished, total = 0, sum(len(trajectories) for trajectories in sources.values())
+    for split, trajectories in sources.items():
+        for count in _write(trajectories, files[split], combined):
+            finished += count
+            if progress is not None:
+                progress(finished, total)
+    return list(files.values())
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file, hexadecimal.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile() as empty:
+        ...     file_hash(empty.name)[:12]
+        'e3b0c44298fc'
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def provenance(path: str | Path, class_path: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes ``source`` and ``content_hash`` of an archive made from one file.
+
+    The hash covers the file's bytes, the adapter's class path and its options, as a generated set's covers its recipe.
+    """
+    source = {"file": Path(path).name, "hash": file_hash(path), "adapter": class_path, "options": dict(options)}
+    text = json.dumps(source, sort_keys=True)
+    return {"source": text, "content_hash": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _write(trajectories: Sequence[Trajectory], path: Path, attributes: dict[str, Any]) -> Iterator[int]:
+    """Write one split, unless it is there; yields the number of trajectories that each block finished."""
+    first, total = trajectories[0], len(trajectories)
+    if path.exists():
+        yield total
+        return
+    block = max(1, _BLOCK_BYTES // (4 * math.prod(first.shape)))
+    with ArchiveWriter(
+        path,
+        first.metadata,
+        first.context.coordinates,
+        first.times,
+        total,
+        parameters=_parameters(trajectories),
+        attributes=attributes,
+    ) as writer:
+        for start in range(0, total, block):
+            members = trajectories[start : start + block]
+            if not writer.complete[start : start + len(members)].all():
+                writer.write(start, torch.stack([trajectory.read() for trajectory in members]))
+            yield len(members)
+        writer.finish()
+
+
+def _parameters(trajectories: Sequence[Trajectory]) -> Tensor | None:
+    if not trajectories[0].metadata.parameters:
+        return None
+    found = [trajectory.context.parameters for trajectory in trajectories]
+    return torch.stack([values for values in found if values is not None])
+
+
+def _require_uniform(trajectories: Sequence[Trajectory], split: str) -> Sequence[Trajectory]:
+    if not trajectories:
+        raise ValueError(f"Expected at least one trajectory in split {split!r} but got none.")
+    first = trajectories[0]
+    for number, other in enumerate(trajectories):
+        same = other.shape == first.shape and torch.equal(other.times, first.times)
+        pairs = zip(other.context.coordinates, first.context.coordinates, strict=True)
+        if not (same and all(torch.equal(theirs, ours) for theirs, ours in pairs)):
+            raise ValueError(
+                f"Expected trajectories of one shape, on one grid and at one set of times in split {split!r}, but "
+                f"number {number} differs from number 0. Convert such cases one by one."
+            )
+        if other.context.mask is not None or other.context.forcing is not None:
+            raise ValueError(
+                f"Expected no mask and no forcing, which archives do not store, but trajectory {number} of split "
+                f"{split!r} has one. Read this set through its adapter."
+            )
+    return trajectories
+
+
+def _require_same(path: Path, adapter: Adapter, trajectories: Sequence[Trajectory], attributes: dict[str, Any]) -> None:
+    archive = Archive(path)
+    adapter.metadata.require_same_fields(archive.metadata, what=str(path))
+    stored = archive.trajectories(archive.splits[0])
+    wanted = str(attributes.get("content_hash", ""))
+    found = str(archive.metadata.attributes.get("content_hash", ""))
+    if len(stored) != len(trajectories) or stored[0].shape != trajectories[0].shape or wanted != found:
+        raise ValueError(
+            f"Expected the same data set, but {path} holds {len(stored)} trajectories {stored[0].shape} from another "
+            "source or with other options. Delete it, or choose another output directory."
+        )

@@ -1,0 +1,137 @@
+"""From an adapter to batches: splits, windows, loaders, and the statistics of the training split."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import lightning
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from pdesurrogate.data.adapters.base import Adapter
+from pdesurrogate.data.loading import EpochSampler, ResumableLoader
+from pdesurrogate.data.windows import Windows, as_batch
+from pdesurrogate.fields.batch import Batch
+from pdesurrogate.fields.grid import Metadata
+from pdesurrogate.fields.normalizer import RunningMoments
+
+
+class Statistics(NamedTuple):
+    """Of the training split, each ``(channel,)``."""
+
+    mean: Tensor
+    std: Tensor
+    increment_std: Tensor
+
+
+class ForecastData(lightning.LightningDataModule):
+    """Windows of trajectories for field-to-field training.
+
+    Args:
+        adapter: the data set.
+        history_frames: input frames of a sample.
+        target_frames: frames to predict in training; more than the network gives at once means unrolling.
+        rollout_frames: frames to predict in validation and testing.
+        batch_size: windows in a batch, on each device.
+        seed: of the order of the training windows.
+        stride: frames between neighbouring training windows.
+        workers: loader processes; reading a memory map is faster without.
+
+    ``predict`` rolls every test trajectory out from its first frames to its end.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        history_frames: int = 1,
+        target_frames: int = 1,
+        rollout_frames: int = 1,
+        batch_size: int = 16,
+        seed: int = 0,
+        stride: int = 1,
+        workers: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or workers < 0:
+            raise ValueError(f"Expected batch_size >= 1 and workers >= 0 but got {batch_size} and {workers}.")
+        self.adapter = adapter
+        self.history_frames = history_frames
+        self.target_frames = target_frames
+        self.rollout_frames = rollout_frames
+        self.batch_size = batch_size
+        self.seed = seed
+        self.stride = stride
+        self.workers = workers
+        self._statistics: Statistics | None = None
+
+    @property
+    def metadata(self) -> Metadata:
+        """Of the data set."""
+        return self.adapter.metadata
+
+    @property
+    def channels(self) -> int:
+        """Number of channels; linked to the network's argument of that name."""
+        return len(self.metadata.channels)
+
+    @property
+    def statistics(self) -> Statistics:
+        """Channel statistics of the training split, gathered in one streaming pass at first use.
+
+        Raises:
+            ValueError: if a value is not finite, naming the trajectory.
+        """
+        if self._statistics is None:
+            values, increments = RunningMoments(self.channels), RunningMoments(self.channels)
+            for number, trajectory in enumerate(self.adapter.trajectories("train")):
+                frames = trajectory.read()
+                try:
+                    values.update(frames)
+                except ValueError as error:
+                    raise ValueError(f"Training trajectory {number}: {error}") from error
+                increments.update(frames.diff(dim=0))
+            self._statistics = Statistics(
+                values.mean.float(), values.std.float(), (increments.std**2 + increments.mean**2).sqrt().float()
+            )
+        return self._statistics
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Shuffled windows; resumes in the middle of an epoch."""
+        windows = Windows(self.adapter.trajectories("train"), self.history_frames, self.target_frames, self.stride)
+        return self._loader(windows, shuffle=True)
+
+    def val_dataloader(self) -> ResumableLoader:
+        """Neighbouring rollout windows of the validation split."""
+        return self._loader(self._rollout_windows("val"), shuffle=False)
+
+    def test_dataloader(self) -> ResumableLoader:
+        """Neighbouring rollout windows of the test split."""
+        return self._loader(self._rollout_windows("test"), shuffle=False)
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """One window for each test trajectory: its first frames, and all that follow; in order, on one device."""
+        trajectories = self.adapter.trajectories("test")
+        frames = len(trajectories[0]) - self.history_frames
+        windows = Windows(trajectories, self.history_frames, frames, stride=frames + 1)
+        # Lightning rebuilds the loader of this verb with a sampler of its own, which only a plain loader survives.
+        return DataLoader(windows, batch_size=self.batch_size, collate_fn=as_batch)
+
+    def _rollout_windows(self, split: str) -> Windows:
+        trajectories = self.adapter.trajectories(split)
+        return Windows(trajectories, self.history_frames, self.rollout_frames, stride=self.rollout_frames)
+
+    def _loader(self, windows: Windows, *, shuffle: bool) -> ResumableLoader:
+        rank, world_size = 0, 1
+        if self.trainer is not None:
+            rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        sampler = EpochSampler(
+            len(windows), self.batch_size, shuffle=shuffle, seed=self.seed, rank=rank, world_size=world_size
+        )
+        return ResumableLoader(
+            windows,
+            sampler,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )

@@ -1,0 +1,45 @@
+"""A training sample or batch, and the collate that keeps nested named tuples whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pdesurrogate.fields.trajectory import Context
+
+
+class Batch(NamedTuple):
+    """``history (batch, time_in, channel, *space)`` and the ``target`` frames that follow, physical units."""
+
+    history: Tensor
+    target: Tensor
+    context: Context
+
+
+def collate(samples: Sequence[Any]) -> Any:
+    """Stack samples leaf by leaf; ``None`` stays ``None``, tuples and named tuples keep their type.
+
+    Raises:
+        ValueError: if a leaf is ``None`` in some samples only, or shapes differ.
+
+    Example:
+        >>> first = Context((torch.zeros(4),), parameters=torch.ones(1))
+        >>> collate([first, first]).coordinates[0].shape
+        torch.Size([2, 4])
+    """
+    head = samples[0]
+    absent = [sample is None for sample in samples]
+    if any(absent):
+        if not all(absent):
+            raise ValueError("Expected an entry in all samples of a batch or in none; some have it and some lack it.")
+        return None
+    if isinstance(head, Tensor):
+        shapes = {tuple(sample.shape) for sample in samples}
+        if len(shapes) > 1:
+            raise ValueError(f"Expected samples of one shape in a batch but got {sorted(shapes)}; use batch size 1.")
+        return torch.stack(list(samples))
+    parts = [collate(column) for column in zip(*samples, strict=True)]
+    return type(head)(*parts) if hasattr(head, "_fields") else tuple(parts)

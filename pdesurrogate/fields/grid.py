@@ -1,0 +1,193 @@
+"""Where fields live: axes, periodicity, staggering, and the quadrature that follows from coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+Location = Literal["cell", "node", "face_x", "face_y", "face_z"]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One space axis. ``period`` is the length after which the field repeats; ``None`` means not periodic.
+
+    A periodic axis stores no duplicated end point: ``n`` points at spacing ``period / n``.
+    """
+
+    name: str
+    period: float | None = None
+    units: str = "1"
+
+    def __post_init__(self) -> None:
+        if self.period is not None and not self.period > 0:
+            raise ValueError(f"Expected a positive period for axis {self.name!r} but got {self.period}.")
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One scalar field: its name, physical units and where on the grid it is stored."""
+
+    name: str
+    units: str = "1"
+    long_name: str = ""
+    location: Location = "node"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The geometry shared by all samples of a data set; coordinates themselves travel in a ``Context``.
+
+    Example:
+        >>> import math
+        >>> grid = Grid((Axis("x", period=2 * math.pi), Axis("y", period=2 * math.pi)))
+        >>> grid.dimension, grid.axis_names
+        (2, ('x', 'y'))
+        >>> [tuple(c.shape) for c in grid.uniform_coordinates((64, 32))]
+        [(64,), (32,)]
+    """
+
+    axes: tuple[Axis, ...]
+
+    def __post_init__(self) -> None:
+        names = [axis.name for axis in self.axes]
+        if not 1 <= len(names) <= 3 or len(set(names)) != len(names):
+            raise ValueError(f"Expected one to three axes with different names but got {names}.")
+
+    @property
+    def dimension(self) -> int:
+        """Number of space axes."""
+        return len(self.axes)
+
+    @property
+    def axis_names(self) -> tuple[str, ...]:
+        """Names of the axes, first axis first."""
+        return tuple(axis.name for axis in self.axes)
+
+    @property
+    def periods(self) -> tuple[float, ...]:
+        """Period of every axis.
+
+        Raises:
+            ValueError: if an axis is not periodic.
+        """
+        found = [axis.period for axis in self.axes if axis.period is not None]
+        if len(found) != len(self.axes):
+            open_axes = [axis.name for axis in self.axes if axis.period is None]
+            raise ValueError(f"Expected periodic axes only, but {open_axes} are not; use a method for walls instead.")
+        return tuple(found)
+
+    def uniform_coordinates(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
+        """Evenly spaced points ``i * period / n`` of periodic axes, one tensor of shape ``(n,)`` each."""
+        if len(shape) != self.dimension:
+            raise ValueError(f"Expected {self.dimension} sizes, one for each of {self.axis_names}, but got {shape}.")
+        return tuple(
+            torch.arange(size, dtype=dtype) * (period / size) for size, period in zip(shape, self.periods, strict=True)
+        )
+
+    def check_coordinates(self, coordinates: tuple[Tensor, ...]) -> None:
+        """Refuse coordinates ``(n,)`` that do not increase or do not fit into one period; for readers and writers.
+
+        Raises:
+            ValueError: naming the axis.
+        """
+        if len(coordinates) != self.dimension:
+            raise ValueError(f"Expected coordinates of {self.axis_names} but got {len(coordinates)} tensors.")
+        for axis, points in zip(self.axes, coordinates, strict=True):
+            if points.numel() < 2 or not bool((points.diff() > 0).all()):
+                raise ValueError(f"Expected at least two increasing coordinates along axis {axis.name!r}.")
+            extent = float(points[-1] - points[0])
+            if axis.period is not None and extent >= axis.period * (1 - 1e-6):
+                raise ValueError(
+                    f"Expected coordinates of {axis.name!r} within one period {axis.period:g}, its end point left out, "
+                    f"but they span {extent:g}."
+                )
+
+    def quadrature_weights(self, coordinates: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Trapezoid weights of each axis from its coordinates; shapes ``(..., n)`` as given.
+
+        A periodic axis closes on itself, so evenly spaced points get equal weights and the rule is spectrally
+        accurate for smooth fields. The integral over the box is the tensor product of the weights.
+
+        Raises:
+            ValueError: if the number of axes is wrong.
+        """
+        if len(coordinates) != self.dimension:
+            raise ValueError(f"Expected {self.dimension} coordinate tensors but got {len(coordinates)}.")
+        return tuple(_trapezoid_weights(axis, points) for axis, points in zip(self.axes, coordinates, strict=True))
+
+
+def _trapezoid_weights(axis: Axis, points: Tensor) -> Tensor:
+    gaps = points.diff(dim=-1)
+    if axis.period is None:
+        ends = torch.zeros_like(points[..., :1])
+        return (torch.cat([ends, gaps], -1) + torch.cat([gaps, ends], -1)) / 2
+    closing = points[..., :1] + axis.period - points[..., -1:]
+    return (torch.cat([closing, gaps], -1) + torch.cat([gaps, closing], -1)) / 2
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What never varies within a data set.
+
+    ``frame_interval`` is the physical time between stored frames; ``parameters`` names the entries of
+    ``Context.parameters`` in order.
+    """
+
+    name: str
+    grid: Grid
+    channels: tuple[Channel, ...]
+    frame_interval: float
+    parameters: tuple[str, ...] = ()
+    time_units: str = "1"
+    attributes: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        names = self.channel_names
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"Expected at least one channel, all with different names, but got {names}.")
+        if not self.frame_interval > 0:
+            raise ValueError(f"Expected a positive frame_interval but got {self.frame_interval}.")
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Channel names in the order of the channel axis."""
+        return tuple(channel.name for channel in self.channels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dictionary (JSON and checkpoint safe); inverse of `from_dict`."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Metadata:
+        """Build from the output of `to_dict`."""
+        values = dict(values)
+        axes = tuple(Axis(**axis) for axis in values.pop("grid")["axes"])
+        channels = tuple(Channel(**channel) for channel in values.pop("channels"))
+        parameters = tuple(values.pop("parameters"))
+        return cls(grid=Grid(axes), channels=channels, parameters=parameters, **values)
+
+    def require_same_fields(self, other: Metadata, *, what: str) -> None:
+        """Refuse a data set whose channels, axes or frame interval differ from ours.
+
+        Raises:
+            ValueError: naming the first difference, ``what`` it came from, and the cure.
+        """
+        for label, ours, theirs in (
+            ("channels", self.channel_names, other.channel_names),
+            ("axes", self.grid.axis_names, other.grid.axis_names),
+            ("periods", [axis.period for axis in self.grid.axes], [axis.period for axis in other.grid.axes]),
+        ):
+            if ours != theirs:
+                raise ValueError(
+                    f"Expected {label} {ours} but {what} has {theirs}. "
+                    "Use data with the same fields, or train on these first."
+                )
+        if abs(self.frame_interval - other.frame_interval) > 1e-6 * self.frame_interval:
+            raise ValueError(
+                f"Expected frames {self.frame_interval} apart but {what} has {other.frame_interval}. "
+                "Resample the data in time, or train at that interval."
+            )

@@ -1,0 +1,92 @@
+"""Networks that remember how they were built, so that a checkpoint needs no pickled class.
+
+A checkpoint stores ``{"class_path": ..., "init_args": ...}`` in plain values and loads with ``weights_only=True``,
+whether the network came from a YAML file or from Python.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from typing import Any, TypeVar
+
+from torch import nn
+
+Network = TypeVar("Network", bound=type[nn.Module])
+
+
+def recorded(cls: Network) -> Network:
+    """Class decorator: keep the constructor's arguments, defaults included, for `specification_of`.
+
+    Example:
+        >>> @recorded
+        ... class Scale(nn.Module):
+        ...     def __init__(self, width: int = 4):
+        ...         super().__init__()
+        >>> specification_of(Scale())["init_args"]
+        {'width': 4}
+    """
+    build = cls.__init__
+    signature = inspect.signature(build)
+
+    @functools.wraps(build)
+    def remember(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+        build(self, *args, **kwargs)
+        if type(self) is cls:  # a subclass records itself
+            bound = signature.bind(self, *args, **kwargs)
+            bound.apply_defaults()
+            values = {name: _plain(name, value) for name, value in list(bound.arguments.items())[1:]}
+            self.__dict__["_specification"] = {
+                "class_path": f"{cls.__module__}.{cls.__qualname__}",
+                "init_args": values,
+            }
+
+    cls.__init__ = remember  # type: ignore[method-assign]
+    return cls
+
+
+def specification_of(network: nn.Module) -> dict[str, Any]:
+    """``class_path`` and ``init_args`` of a network.
+
+    Raises:
+        ValueError: if its class is not decorated.
+    """
+    specification = network.__dict__.get("_specification")
+    if specification is None:
+        raise ValueError(
+            f"Expected a network that records its arguments but {type(network).__name__} does not; "
+            "put @recorded (pdesurrogate.models.specification) above its class."
+        )
+    return dict(specification)
+
+
+def build(specification: dict[str, Any]) -> nn.Module:
+    """The network of a specification, with fresh weights.
+
+    Raises:
+        ValueError: if the class cannot be imported or is not a recorded network.
+    """
+    module_name, _, class_name = str(specification["class_path"]).rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"Expected an installed network class but {specification['class_path']!r} cannot be imported ({error}). "
+            "Install the package that the checkpoint was trained with."
+        ) from error
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise ValueError(f"Expected a network class but {specification['class_path']!r} is none.")
+    network = cls(**specification["init_args"])
+    specification_of(network)
+    return network
+
+
+def _plain(name: str, value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(name, item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(name, item) for key, item in value.items()}
+    raise ValueError(f"Expected plain values in a network's arguments but {name} is a {type(value).__name__}.")

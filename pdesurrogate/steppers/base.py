@@ -1,0 +1,28 @@
+"""The one verb: whatever advances a field in time is a `Stepper`."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from pdesurrogate.fields.trajectory import Context
+
+
+@runtime_checkable
+class Stepper(Protocol):
+    """Simulators, surrogates, persistence and wrappers alike.
+
+    ``history_frames`` says how many frames a step needs at least; ``step`` maps the latest frames
+    ``(batch, time, channel, *space)`` to the next block ``(batch, time, channel, *space)``, one or more frames, in
+    physical units and at the data set's frame interval.
+    """
+
+    @property
+    def history_frames(self) -> int:
+        """Number of past frames that `step` needs."""
+        ...
+
+    def step(self, history: Tensor, context: Context) -> Tensor:
+        """Advance by one block of frames."""
+        ...

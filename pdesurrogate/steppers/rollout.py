@@ -1,0 +1,128 @@
+"""Repeated application of a stepper: blocks of frames in physical units, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from pdesurrogate.fields.trajectory import Context
+from pdesurrogate.steppers.base import Stepper
+
+
+class Rollout:
+    """The blocks ``(batch, time, channel, *space)`` that follow a given history; built by `rollout`.
+
+    Iterating starts from the given history each time and holds no more than the latest ``stepper.history_frames``
+    frames and one block. Frames are counted, not steps: where a stepper gives several at once, the last block is cut
+    to length. The given frames are never yielded.
+
+    A trajectory is stopped at its first frame that is not finite or leaves the bounds. From there on its output is
+    NaN, the stepper is given zeros in its place, and the other trajectories of the batch go on. No value is brought to
+    the host for that, so a GPU is never waited for.
+
+    Attributes:
+        frames: frames to predict.
+        first_bad_frame: ``(batch,)`` integers on the device of the history: number of the frame at which each
+            trajectory was stopped, counted from zero at the first predicted frame; equal to ``frames`` where it was
+            not stopped. Final once the iteration is over.
+    """
+
+    def __init__(
+        self,
+        stepper: Stepper,
+        history: Tensor,
+        context: Context,
+        frames: int,
+        bounds: tuple[float, float] | None = None,
+    ) -> None:
+        if frames < 1:
+            raise ValueError(f"Expected at least one frame to predict but got {frames}.")
+        if history.ndim < 4:
+            raise ValueError(f"Expected history (batch, time, channel, *space) but got {tuple(history.shape)}.")
+        if stepper.history_frames < 1 or history.shape[1] < stepper.history_frames:
+            raise ValueError(
+                f"Expected at least {max(stepper.history_frames, 1)} history frames but got {history.shape[1]}; "
+                "start the rollout later in the trajectory."
+            )
+        if bounds is not None and not bounds[0] < bounds[1]:
+            raise ValueError(f"Expected bounds (low, high) with low < high but got {bounds}.")
+        self.frames = frames
+        self.first_bad_frame = torch.full((history.shape[0],), frames, dtype=torch.long, device=history.device)
+        self._stepper = stepper
+        self._history = history[:, history.shape[1] - stepper.history_frames :]
+        self._context = context
+        self._bounds = bounds
+
+    def __iter__(self) -> Iterator[Tensor]:
+        history = self._history
+        alive = torch.ones(history.shape[0], dtype=torch.bool, device=history.device)
+        self.first_bad_frame = torch.full_like(self.first_bad_frame, self.frames)
+        done = 0
+        while done < self.frames:
+            block = self._stepper.step(history, self._context)
+            self._check(block, history)
+            block = block[:, : self.frames - done]
+            good = (alive[:, None] & self._is_good(block)).cumprod(dim=1).bool()
+            length = good.sum(dim=1)
+            stopped_here = alive & (length < block.shape[1])
+            self.first_bad_frame = torch.where(stopped_here, done + length, self.first_bad_frame)
+            alive = good[:, -1]
+            done += block.shape[1]
+            # The order matters for memory: the history lets go of its oldest frames before the block is handed out.
+            latest = torch.cat([history, block], dim=1)[:, -history.shape[1] :]
+            history = torch.where(_as_mask(alive[:, None], latest), latest, 0.0)
+            yield torch.where(_as_mask(good, block), block, torch.nan)
+
+    def _is_good(self, block: Tensor) -> Tensor:
+        lowest, highest = block.flatten(2).aminmax(dim=-1)
+        good = torch.isfinite(lowest) & torch.isfinite(highest)
+        if self._bounds is None:
+            return good
+        return good & (lowest >= self._bounds[0]) & (highest <= self._bounds[1])
+
+    def _check(self, block: Tensor, history: Tensor) -> None:
+        fits = (
+            block.ndim == history.ndim and block.shape[0] == history.shape[0] and block.shape[2:] == history.shape[2:]
+        )
+        if not fits or block.shape[1] < 1:
+            wanted = (history.shape[0], "time >= 1", *history.shape[2:])
+            raise ValueError(
+                f"Expected {type(self._stepper).__name__} to give a block {wanted} but got {tuple(block.shape)}; "
+                "a step keeps channels and grid."
+            )
+
+
+def rollout(
+    stepper: Stepper,
+    history: Tensor,
+    context: Context,
+    frames: int,
+    *,
+    bounds: tuple[float, float] | None = None,
+) -> Rollout:
+    """Predict ``frames`` frames after ``history (batch, time, channel, *space)``; physical units.
+
+    Args:
+        stepper: gives one or more frames at each step.
+        history: latest frames, of which the last ``stepper.history_frames`` are used.
+        context: batched.
+        frames: number of frames to predict.
+        bounds: lowest and highest value that a field may take; beyond them a trajectory is stopped.
+
+    Raises:
+        ValueError: if the history is too short, ``frames`` is not positive, ``bounds`` are empty, or (on iteration)
+            the stepper gives a block that does not fit the history.
+
+    Example:
+        >>> from pdesurrogate.steppers.persistence import Persistence
+        >>> run = rollout(Persistence(), torch.ones(2, 1, 1, 8), Context((torch.arange(8.0).expand(2, -1),)), frames=3)
+        >>> [tuple(block.shape) for block in run], run.first_bad_frame.tolist()
+        ([(2, 1, 1, 8), (2, 1, 1, 8), (2, 1, 1, 8)], [3, 3])
+    """
+    return Rollout(stepper, history, context, frames, bounds)
+
+
+def _as_mask(flags: Tensor, frames: Tensor) -> Tensor:
+    return flags.reshape(*flags.shape, *(1,) * (frames.ndim - flags.ndim))

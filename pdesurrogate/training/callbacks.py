@@ -1,0 +1,104 @@
+"""What happens beside training: reproducible steps, predictions into an archive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import BasePredictionWriter, Callback
+from torch import Tensor
+
+from pdesurrogate.data.archive import ArchiveWriter, archive_path
+from pdesurrogate.data.datamodule import ForecastData
+from pdesurrogate.fields.batch import Batch
+
+
+class ReproducibleSteps(Callback):
+    """Seeds every training step from (seed, step), so that noise and dropout do not depend on when a run was resumed."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Set the generators of all devices."""
+        torch.manual_seed((self.seed * 1_000_003 + trainer.fit_loop.total_batch_idx) % 2**63)
+
+
+class PredictionArchive(BasePredictionWriter):
+    """Writes predicted test trajectories into an archive of ours, ``test.nc`` below ``directory``.
+
+    Without a directory it is ``predictions`` below the trainer's ``default_root_dir``. The first stored frame is the first *predicted* one: given history is never stored as prediction.
+    """
+
+    def __init__(self, directory: str | None = None) -> None:
+        super().__init__(write_interval="batch")
+        self.directory = directory
+        self._writer: ArchiveWriter | None = None
+        self._written = 0
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Refuse what would be written twice.
+
+        Raises:
+            ValueError: on several devices, or if predictions lie there already.
+        """
+        if stage != "predict":
+            return
+        if trainer.world_size > 1:
+            raise ValueError(f"Expected one device to write predictions but got {trainer.world_size}; use devices=1.")
+        target = self._target(trainer)
+        if target.exists():
+            raise ValueError(f"Expected an empty place for predictions but {target} exists; choose another directory.")
+
+    def write_on_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Append the batch's trajectories."""
+        assert isinstance(prediction, Tensor)
+        if self._writer is None:
+            self._writer = self._open(trainer)
+        self._writer.write(self._written, prediction)
+        self._written += len(prediction)
+
+    def on_predict_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Give the file its final name."""
+        if self._writer is not None:
+            print(self._writer.finish())
+
+    def _target(self, trainer: lightning.Trainer) -> Path:
+        directory = Path(trainer.default_root_dir) / "predictions" if self.directory is None else Path(self.directory)
+        return archive_path(directory, "test")
+
+    def _open(self, trainer: lightning.Trainer) -> ArchiveWriter:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, ForecastData)
+        trajectories = data.adapter.trajectories("test")
+        first = trajectories[0]
+        parameters = None
+        if first.context.parameters is not None:
+            parameters = torch.stack([t.context.parameters for t in trajectories if t.context.parameters is not None])
+        attributes = {
+            "source": "pdesurrogate predict",
+            "content_hash": data.metadata.attributes.get("content_hash", ""),
+        }
+        return ArchiveWriter(
+            self._target(trainer),
+            data.metadata,
+            first.context.coordinates,
+            first.times[data.history_frames :],
+            len(trajectories),
+            parameters=parameters,
+            attributes=attributes,
+        )

@@ -1,0 +1,244 @@
+"""One Lightning module for every field-to-field network."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from pdesurrogate.data.datamodule import ForecastData
+from pdesurrogate.fields.batch import Batch
+from pdesurrogate.models.specification import specification_of
+from pdesurrogate.steppers.rollout import rollout
+from pdesurrogate.steppers.surrogate import CHECKPOINT_KEY, Surrogate, Target
+from pdesurrogate.training.augmentation import Augmentation
+from pdesurrogate.training.losses import Loss, RelativeL2PerChannel
+from pdesurrogate.training.schedules import Schedule, WarmupCosine
+
+Unroll = Literal["backpropagate", "push_forward"]
+
+
+class ForecastModule(lightning.LightningModule):
+    """Trains a network to step fields forward; validates and tests it by rolling it out.
+
+    Args:
+        network: ``(batch, history_frames, channels, *space)`` to ``(batch, frames, channels, *space)``, decorated with
+            ``@recorded``.
+        metadata: `Metadata` of the data (any type in the signature, as jsonargparse cannot link a dataclass).
+        history_frames: input frames.
+        loss: between predicted and true frames, in units of each channel's deviation.
+        learning_rate: highest of the schedule.
+        weight_decay: of AdamW.
+        schedule: of the learning rate over all steps of the fit.
+        target: see `Surrogate`.
+        unroll: when the data give more target frames than the network at once, it is applied to its own output;
+            ``"backpropagate"`` differentiates through the whole chain, ``"push_forward"`` through the last application
+            only and counts that one alone (Brandstetter et al., arXiv:2202.03376, section 3.1).
+        input_noise: deviation of Gaussian noise on the history while training, in units of each channel's deviation.
+        augmentation: symmetries of the equation, applied to training batches.
+
+    Statistics of the training split are fitted when a fit starts and travel in the checkpoint. Logged:
+    ``train/loss``; ``val/relative_l2`` and ``test/relative_l2``, mean over the rollout, and ``.../relative_l2_last`` of
+    its last frame.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        metadata: Any,
+        history_frames: int = 1,
+        loss: Loss | None = None,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-4,
+        schedule: Schedule | None = None,
+        target: Target = "state",
+        unroll: Unroll = "backpropagate",
+        input_noise: float = 0.0,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        super().__init__()
+        if not learning_rate > 0 or weight_decay < 0 or input_noise < 0:
+            raise ValueError(
+                "Expected learning_rate > 0, weight_decay >= 0 and input_noise >= 0 but got "
+                f"{learning_rate}, {weight_decay} and {input_noise}."
+            )
+        specification_of(network)  # refuse now what could not be saved after training
+        self.surrogate = Surrogate(network, metadata, history_frames, target)
+        self.loss: Loss = RelativeL2PerChannel() if loss is None else loss
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.schedule: Schedule = WarmupCosine() if schedule is None else schedule
+        self.unroll: Unroll = unroll
+        self.input_noise = input_noise
+        self.augmentation = augmentation
+        self.training_seconds = 0.0
+        self._fit_started: float | None = None
+
+    @property
+    def _data(self) -> ForecastData:
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, ForecastData):
+            raise ValueError(f"Expected a ForecastData as the trainer's datamodule but got {type(data).__name__}.")
+        return data
+
+    def setup(self, stage: str) -> None:
+        """Fit the normalizer; a checkpoint that is restored afterwards brings its own statistics."""
+        self.surrogate.metadata.require_same_fields(self._data.metadata, what="the data")
+        if stage == "fit":
+            if self.augmentation is not None:
+                self.augmentation.check(self.surrogate.metadata)
+            statistics = self._data.statistics
+            self.surrogate.normalizer.set_statistics(statistics.mean, statistics.std)
+            self.surrogate.increment_std.copy_(statistics.increment_std)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """As many frames as the batch has target frames, physical units, by repeated application."""
+        run = rollout(self.surrogate, batch.history, batch.context, batch.target.shape[1])
+        return torch.cat(list(run), dim=1)
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Loss of one batch."""
+        if self.augmentation is not None:
+            batch = self.augmentation.transform(batch)
+        history = batch.history
+        if self.input_noise:
+            history = history + self.input_noise * self._per_deviation(torch.randn_like(history), inverse=True)
+        prediction, target = self._unrolled(batch._replace(history=history))
+        loss = self._loss(prediction, target, batch)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(history))
+        return loss
+
+    def _unrolled(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Predicted frames and their targets, with the gradient path that `unroll` asks for."""
+        if self.unroll == "backpropagate":
+            return self._chain(batch.history, batch, batch.target.shape[1]), batch.target
+        block = self.surrogate.step(batch.history, batch.context)
+        ahead = batch.target.shape[1] - block.shape[1]
+        if ahead <= 0:
+            return block[:, : batch.target.shape[1]], batch.target
+        with torch.no_grad():
+            pushed = self._chain(batch.history, batch, ahead)
+        history = torch.cat([batch.history, pushed], dim=1)[:, -batch.history.shape[1] :]
+        return self._chain(history, batch, block.shape[1]), batch.target[:, ahead:]
+
+    def _chain(self, history: Tensor, batch: Batch, frames: int) -> Tensor:
+        blocks: list[Tensor] = []
+        given = history.shape[1]
+        done = 0
+        while done < frames:
+            block = self.surrogate.step(history, batch.context)[:, : frames - done]
+            blocks.append(block)
+            done += block.shape[1]
+            history = torch.cat([history, block], dim=1)[:, -given:]
+        return torch.cat(blocks, dim=1)
+
+    def _loss(self, prediction: Tensor, target: Tensor, batch: Batch) -> Tensor:
+        grid = self.surrogate.metadata.grid
+        return self.loss.distance(self._per_deviation(prediction), self._per_deviation(target), batch.context, grid)
+
+    def _per_deviation(self, values: Tensor, *, inverse: bool = False) -> Tensor:
+        deviation = self.surrogate.normalizer.std.reshape(-1, *(1,) * self.surrogate.metadata.grid.dimension)
+        return values * deviation if inverse else values / deviation
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Rollout error."""
+        self._log_rollout("val", batch)
+
+    def test_step(self, batch: Batch, batch_index: int) -> None:
+        """Rollout error."""
+        self._log_rollout("test", batch)
+
+    def _log_rollout(self, stage: str, batch: Batch) -> None:
+        prediction = self(batch)
+        grid = self.surrogate.metadata.grid
+        relative = RelativeL2PerChannel()
+        whole = relative.distance(prediction, batch.target, batch.context, grid)
+        last = relative.distance(prediction[:, -1:], batch.target[:, -1:], batch.context, grid)
+        size = len(batch.history)
+        self.log(f"{stage}/relative_l2", whole, prog_bar=True, batch_size=size, sync_dist=True)
+        self.log(f"{stage}/relative_l2_last", last, batch_size=size, sync_dist=True)
+
+    def predict_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Predicted frames ``(batch, time, channel, *space)``, physical units."""
+        prediction: Tensor = self(batch)
+        return prediction
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, fused where all parameters are real, and the schedule."""
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        # Complex parameters (neuraloperator's) are refused by the fused kernel.
+        fused = not any(p.is_complex() for p in parameters)
+        optimizer = torch.optim.AdamW(
+            parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused or None
+        )
+        scheduler = self.schedule.build(optimizer, self._total_steps())
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _total_steps(self) -> int:
+        """Optimizer steps of the whole fit.
+
+        Lightning's own estimate loads the training batches before a checkpoint is restored, after which a run cannot
+        be resumed in the middle of an epoch.
+        """
+        trainer = self.trainer
+        if trainer.max_steps > 0:
+            return trainer.max_steps
+        if trainer.max_epochs is None or trainer.max_epochs < 1:
+            raise ValueError("Expected trainer.max_epochs or trainer.max_steps: the schedule needs the number of steps.")
+        batches = len(self._data.train_dataloader())
+        limit = trainer.limit_train_batches
+        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        return max(1, -(-batches // trainer.accumulate_grad_batches) * trainer.max_epochs)
+
+    def on_fit_start(self) -> None:
+        """Start the clock that a report's training time comes from."""
+        self._fit_started = time.perf_counter()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what rebuilds the surrogate without a pickle, and how it was trained."""
+        seconds = self.training_seconds
+        if self._fit_started is not None:
+            seconds += time.perf_counter() - self._fit_started
+        checkpoint[CHECKPOINT_KEY] = self.surrogate.specification()
+        checkpoint["training"] = {
+            "seed": self._data.seed,
+            "steps": int(self.trainer.global_step),
+            "epochs": int(self.trainer.current_epoch),
+            "wall_time_s": seconds,
+            "device": str(self.device),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights of another network or data set instead of silently changing either.
+
+        Raises:
+            ValueError: listing what differs between configuration and checkpoint.
+        """
+        if CHECKPOINT_KEY not in checkpoint:
+            raise ValueError(f"Expected a checkpoint of pdesurrogate but it has no {CHECKPOINT_KEY!r} entry.")
+        ours, theirs = _flat(self.surrogate.specification()), _flat(checkpoint[CHECKPOINT_KEY])
+        keys = [key for key in sorted(ours.keys() | theirs.keys()) if not key.startswith("metadata.attributes")]
+        differences = [
+            f"{key}: {ours.get(key)!r} in the configuration, {theirs.get(key)!r} in the checkpoint"
+            for key in keys
+            if ours.get(key) != theirs.get(key)
+        ]
+        if differences:
+            raise ValueError(
+                "Expected a checkpoint of the configured network and data set, but they differ in "
+                + "; ".join(differences)
+                + ". Use the configuration that the checkpoint was trained with."
+            )
+        self.training_seconds = float(checkpoint["training"]["wall_time_s"])
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(values, dict):
+        parts = [_flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in values.items()]
+        return {key: value for part in parts for key, value in part.items()}
+    if isinstance(values, list | tuple):
+        return _flat(dict(enumerate(values)), prefix)
+    return {prefix: values}

@@ -1,0 +1,74 @@
+"""Losses, named for what they are. Fields arrive in units of each channel's deviation, their mean kept."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from pdesurrogate.fields.grid import Grid
+from pdesurrogate.fields.trajectory import Context
+from pdesurrogate.physics.norms import sobolev_norm, weighted_mean
+
+# Keeps the relative error of an almost vanishing target finite: 1e-6 of one standard deviation.
+_FLOOR = 1e-6
+
+
+class Loss(Protocol):
+    """Scalar distance of a prediction from its target."""
+
+    def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
+        """Scalar; fields ``(batch, time, channel, *space)``."""
+        ...
+
+
+class RelativeL2PerChannel:
+    """``mean over (batch, time, channel) of |prediction - target| / |target|``: every channel counts the same."""
+
+    def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
+        """The mean of the ratios."""
+        error, size = _mean_squares(prediction, target, context, grid)
+        return (error.sqrt() / (size.sqrt() + _FLOOR)).mean()
+
+
+class RelativeL2Joint:
+    """``mean over (batch, time) of |prediction - target| / |target|``, norms over all channels together."""
+
+    def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
+        """The mean of the ratios."""
+        error, size = _mean_squares(prediction, target, context, grid)
+        return (error.sum(-1).sqrt() / (size.sum(-1).sqrt() + _FLOOR)).mean()
+
+
+class RelativeSobolev:
+    """``mean over (batch, time, channel) of |prediction - target|_s / |target|_s`` in ``H^s`` of a periodic box.
+
+    Args:
+        order: ``s``; 1 stresses fine scales, -1 coarse ones, 0 is `RelativeL2PerChannel`.
+        alpha: weight of the mean, see `physics.norms.sobolev_norm`.
+    """
+
+    def __init__(self, order: float = 1.0, alpha: float = 1.0) -> None:
+        self.order = order
+        self.alpha = alpha
+
+    def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
+        """The mean of the ratios."""
+        error = sobolev_norm(prediction - target, grid.periods, self.order, self.alpha)
+        return (error / (sobolev_norm(target, grid.periods, self.order, self.alpha) + _FLOOR)).mean()
+
+
+class MeanSquaredError:
+    """``mean |prediction - target|^2``, in units of each channel's variance."""
+
+    def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
+        """The mean over everything."""
+        error, _ = _mean_squares(prediction, target, context, grid)
+        return error.mean()
+
+
+def _mean_squares(prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> tuple[Tensor, Tensor]:
+    weights = grid.quadrature_weights(context.coordinates)
+    error = (prediction - target).square()
+    size = target.square()
+    return weighted_mean(error, weights), weighted_mean(size, weights)

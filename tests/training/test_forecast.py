@@ -1,0 +1,222 @@
+"""Training: it learns, resumes bit-equal, and its checkpoints stand alone."""
+
+from __future__ import annotations
+
+import warnings
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from torch import nn
+
+from pdesurrogate.data.datamodule import ForecastData
+from pdesurrogate.fields.batch import Batch
+from pdesurrogate.models.fno import FNO
+from pdesurrogate.models.specification import recorded
+from pdesurrogate.steppers.rollout import rollout
+from pdesurrogate.steppers.surrogate import Surrogate
+from pdesurrogate.training.augmentation import SquareSymmetries
+from pdesurrogate.training.callbacks import PredictionArchive, ReproducibleSteps
+from pdesurrogate.training.forecast import ForecastModule
+from pdesurrogate.training.schedules import Constant, OneCycle, WarmupCosine
+
+
+def network(**changes) -> FNO:
+    torch.manual_seed(0)
+    return FNO(**{"channels": 1, "modes": (6, 6), "width": 6, "layers": 2, **changes})
+
+
+@recorded
+class WithDropout(nn.Module):
+    """A network that draws random numbers in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = network()
+        self.dropout = nn.Dropout(0.2)
+
+    def forward(self, history):
+        return self.inner(self.dropout(history))
+
+
+def trainer(folder, **options) -> lightning.Trainer:
+    return lightning.Trainer(
+        **{
+            "max_epochs": 2, "logger": False, "enable_progress_bar": False, "enable_model_summary": False,
+            "use_distributed_sampler": False, "default_root_dir": folder, "accelerator": "cpu",
+            "enable_checkpointing": False, **options,
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _lightning_notices():
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+
+
+def weights(module: ForecastModule) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.surrogate.state_dict().items()}
+
+
+def test_training_beats_persistence(waves, tmp_path):
+    data = ForecastData(waves, batch_size=4, rollout_frames=3)
+    module = ForecastModule(network(), data.metadata, learning_rate=1e-2)
+    fitted = trainer(tmp_path, max_epochs=8)
+    fitted.fit(module, data)
+    error = fitted.test(module, data, verbose=False)[0]["test/relative_l2"]
+    batch = next(iter(data.test_dataloader()))
+    persistence = float(((batch.history - batch.target).norm() / batch.target.norm()))
+    assert error < 0.3 * persistence
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.parametrize("cut", [1, 3, 10, 11])
+def test_resuming_anywhere_is_bit_equal(waves, tmp_path, cut):
+    # 6 trajectories x 7 windows in batches of 4: 10 steps an epoch, so cuts fall within, at and after an epoch's end.
+    def pieces():
+        data = ForecastData(waves, batch_size=4, seed=3)
+        torch.manual_seed(0)
+        module = ForecastModule(
+            WithDropout(), data.metadata, schedule=OneCycle(), input_noise=0.1, augmentation=SquareSymmetries()
+        )
+        return module, data, [ReproducibleSteps(1), EMAWeightAveraging(decay=0.9)]
+
+    def fit(folder, **resume):
+        module, data, callbacks = pieces()
+        keep = ModelCheckpoint(folder, filename="{step}", every_n_train_steps=cut, save_top_k=-1)
+        trainer(tmp_path, callbacks=[*callbacks, keep], enable_checkpointing=True).fit(module, data, **resume)
+        return weights(module)
+
+    whole = fit(tmp_path / "whole")
+    resumed = fit(tmp_path / "resumed", ckpt_path=tmp_path / "whole" / f"step={cut}.ckpt", weights_only=True)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def fitted_checkpoint(waves, folder, **options):
+    data = ForecastData(waves, batch_size=8, history_frames=options.pop("history_frames", 1))
+    module = ForecastModule(network(history_frames=data.history_frames), data.metadata, data.history_frames, **options)
+    fit = trainer(folder, max_epochs=1)
+    fit.fit(module, data)
+    fit.save_checkpoint(folder / "model.ckpt")
+    return module, data, folder / "model.ckpt"
+
+
+@pytest.mark.parametrize("target", ["state", "increment"])
+def test_a_checkpoint_outside_a_trainer_predicts_in_physical_units(waves, tmp_path, target):
+    module, data, path = fitted_checkpoint(waves, tmp_path, target=target, history_frames=2)
+    batch: Batch = next(iter(data.test_dataloader()))
+    with torch.no_grad():
+        expected = module.surrogate.step(batch.history, batch.context)
+        found = Surrogate.from_checkpoint(path)
+        torch.testing.assert_close(found.step(batch.history, batch.context), expected, rtol=0, atol=0)
+        small = Surrogate.from_checkpoint(found.save(tmp_path / "small.pt"))
+        torch.testing.assert_close(small.step(batch.history, batch.context), expected, rtol=0, atol=0)
+    assert found.metadata == waves.metadata
+    torch.testing.assert_close(found.normalizer.std, data.statistics.std)
+
+
+def test_three_lines_from_a_file_to_a_forecast(waves, tmp_path):
+    _, data, path = fitted_checkpoint(waves, tmp_path)
+    batch = next(iter(data.test_dataloader()))
+    surrogate = Surrogate.from_checkpoint(path)
+    forecast = torch.cat(list(rollout(surrogate, batch.history, batch.context, frames=5)), dim=1)
+    assert forecast.shape == (len(batch.history), 5, 1, 16, 16)
+
+
+def test_a_checkpoint_of_another_network_is_refused_with_the_difference(waves, tmp_path):
+    _, data, path = fitted_checkpoint(waves, tmp_path)
+    other = ForecastModule(network(width=8), data.metadata)
+    with pytest.raises(ValueError, match=r"width: 8 in the configuration, 6 in the checkpoint"):
+        trainer(tmp_path).fit(other, data, ckpt_path=path, weights_only=True)
+
+
+def test_a_pickle_is_refused_and_not_run(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "exploded"), "w"))
+
+    torch.save({"pdesurrogate": Bomb(), "state_dict": {}}, tmp_path / "bomb.ckpt")
+    with pytest.raises(ValueError, match="could run code"):
+        Surrogate.from_checkpoint(tmp_path / "bomb.ckpt")
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: None, "does not exist"),
+        (lambda path: path.write_bytes(b"PK\x03\x04 cut short"), "cannot be read"),
+        (lambda path: torch.save({"state_dict": {}}, path), "no 'pdesurrogate' entry"),
+    ],
+    ids=["missing", "truncated", "foreign"],
+)
+def test_damaged_checkpoints_are_refused(tmp_path, write, message):
+    write(tmp_path / "x.ckpt")
+    with pytest.raises(ValueError, match=message):
+        Surrogate.from_checkpoint(tmp_path / "x.ckpt")
+
+
+def test_unrolling_differentiates_as_asked(waves, tmp_path):
+    data = ForecastData(waves, batch_size=4, target_frames=3)
+    gradients = {}
+    for unroll in ("backpropagate", "push_forward"):
+        module = ForecastModule(network(), data.metadata, unroll=unroll)
+        fit = trainer(tmp_path, max_steps=1)
+        fit.fit(module, data)
+        batch = next(iter(data.val_dataloader()))
+        prediction, target = module._unrolled(batch)
+        frames = 3 if unroll == "backpropagate" else 1
+        # One validation frame is given; the training target has three.
+        assert prediction.shape[1] == target.shape[1] == 1
+        batch = next(iter(data.train_dataloader()))
+        prediction, target = module._unrolled(batch)
+        assert prediction.shape[1] == target.shape[1] == frames
+        assert torch.equal(target, batch.target[:, 3 - frames :])
+        gradients[unroll] = torch.autograd.grad(prediction.sum(), module.surrogate.network.lifting.parameters())[0]
+    assert not torch.allclose(gradients["backpropagate"], gradients["push_forward"])
+
+
+def test_predictions_go_into_an_archive_without_the_given_frames(waves, tmp_path):
+    from pdesurrogate.data.archive import Archive
+
+    module, data, _ = fitted_checkpoint(waves, tmp_path, history_frames=2)
+    trainer(tmp_path, callbacks=[PredictionArchive(str(tmp_path / "out"))]).predict(
+        module, data, return_predictions=False
+    )
+    found = Archive(tmp_path / "out").trajectories("test")
+    assert [len(t) for t in found] == [6, 6]
+    assert found[0].times[0] == pytest.approx(0.2)
+    with torch.no_grad():
+        batch = next(iter(data.predict_dataloader()))
+        torch.testing.assert_close(torch.stack([t.read() for t in found]), module(batch))
+    with pytest.raises(ValueError, match="choose another directory"):
+        trainer(tmp_path, callbacks=[PredictionArchive(str(tmp_path / "out"))]).predict(module, data)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"learning_rate": 0.0}, "learning_rate > 0"), ({"input_noise": -1.0}, "input_noise >= 0")],
+)
+def test_bad_arguments_are_refused(waves, options, message):
+    with pytest.raises(ValueError, match=message):
+        ForecastModule(network(), waves.metadata, **options)
+
+
+def test_a_network_that_could_not_be_saved_is_refused_before_training(waves):
+    with pytest.raises(ValueError, match="@recorded"):
+        ForecastModule(nn.Conv2d(1, 1, 1), waves.metadata)
+
+
+@pytest.mark.parametrize("schedule", [WarmupCosine(0.1, 0.1), OneCycle(), Constant()], ids=lambda s: type(s).__name__)
+def test_schedules_never_exceed_the_learning_rate(schedule):
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.5)
+    scheduler = schedule.build(optimizer, 50)
+    rates = []
+    for _ in range(50):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert max(rates) == pytest.approx(0.5, rel=1e-2)
+    assert rates[-1] <= 0.5
