@@ -34,11 +34,13 @@ class Source:
 class Value:
     """A mean over seeds and its sample standard deviation; ``spread`` is None for a single seed.
 
-    ``mean`` is None where any seed has no finite value: a model that blew up once has no mean error.
+    ``mean`` is None where any seed has no finite value: a model that blew up once has no mean error. ``at_least`` marks
+    a lower bound: a correlation time over trajectories of which some were still correlated at the end.
     """
 
     mean: float | None
     spread: float | None = None
+    at_least: bool = False
 
 
 @dataclass(frozen=True)
@@ -293,6 +295,9 @@ def _entry(sources: tuple[Source, ...], columns: Sequence[Column], notes: tuple[
         if column.key != "seeds"
     }
     values["seeds"] = Value(float(len(sources)))
+    if "correlation_time" in values:
+        censored = (report["scores"].get("correlation_time_censored", {}).get("value") for report in reports)
+        values["correlation_time"] = replace(values["correlation_time"], at_least=any(censored))
     # The same for all seeds; a spread of zero says nothing.
     values["parameters"] = Value(values["parameters"].mean)
     model = reports[0]["model"]
@@ -335,7 +340,8 @@ def format_parts(value: Value, column: Column) -> tuple[str, str]:
     """Mean and spread written apart; the spread is empty where there is none."""
     if value.mean is None:
         return "–", ""
-    return column.format(value.mean, 3), column.format(value.spread, 2) if value.spread else ""
+    bound = "≥ " if value.at_least else ""
+    return bound + column.format(value.mean, 3), column.format(value.spread, 2) if value.spread else ""
 
 
 def _digits(value: float, digits: int) -> str:
@@ -419,12 +425,23 @@ def to_csv(tables: Sequence[Table]) -> str:
     """All rows of all tables, one line each, figures in full precision; what is not ranked has a reason and no figure.
 
     The columns are those of the fields `Table.data`, `Entry` and the union of the tables' columns, every measured one
-    followed by its ``_spread``.
+    followed by its ``_spread``; ``lower_bounds`` names those of which the figure is only a lower bound.
     """
     data_keys = ["name", "split", "shape", "start_frame", "frames", "content_hash"]
     keys = list(dict.fromkeys(column.key for table in tables for column in table.columns))
     value_keys = [name for key in keys for name in ((key,) if key in _EXACT else (key, f"{key}_spread"))]
-    header = ["data", *data_keys[1:], "status", "rank", "model", "kind", *value_keys, "reports", "reason"]
+    header = [
+        "data",
+        *data_keys[1:],
+        "status",
+        "rank",
+        "model",
+        "kind",
+        *value_keys,
+        "lower_bounds",
+        "reports",
+        "reason",
+    ]
     text = io.StringIO()
     writer = csv.DictWriter(text, header, restval="", lineterminator="\n")
     writer.writeheader()
@@ -440,6 +457,7 @@ def to_csv(tables: Sequence[Table]) -> str:
                 else:
                     row[key] = "" if value.mean is None else repr(value.mean)
                     row[f"{key}_spread"] = "" if value.spread is None else repr(value.spread)
+            row["lower_bounds"] = " ".join(key for key, value in entry.values.items() if value.at_least)
             row["reports"] = " ".join(source.name for source in entry.sources)
             writer.writerow(row)
         for left_out in table.excluded:

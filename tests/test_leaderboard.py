@@ -12,6 +12,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pdesurrogate.evaluation.checks import check_coverage
 from pdesurrogate.evaluation.report import Report
 from pdesurrogate.leaderboard import Source, Table, build_tables, find_reports, to_csv, to_markdown
 
@@ -135,10 +136,11 @@ def test_what_cannot_be_trusted_is_listed_apart_with_its_reason() -> None:
             _source("d", 0.3),
         ]
     )
+    coverage = check_coverage(2, 3)
     assert _ranking(table) == [(1, "FNO")]
     assert [(item.source.name, item.reason) for item in table.excluded] == [
         ("b", "gradients: 3 parameters have none"),
-        ("c", "all trajectories of the split were evaluated: 2 of 3 trajectories"),
+        ("c", f"{coverage.name}: {coverage.reason}"),
         ("d", "repeats a: same model, configuration and seed"),
     ]
 
@@ -160,6 +162,23 @@ def test_checkpoints_at_hand_are_hashed_again(tmp_path: Path) -> None:
     assert not any(entry.notes for entry in _only(sources, checkpoint_root=tmp_path / "elsewhere").entries)
     far_wrong = _source("far", model="B", checkpoint={"file": "runs/far.pt", "sha256": right}, directory=tmp_path)
     assert _only([far_wrong], checkpoint_root=tmp_path / "elsewhere").entries == ()
+
+
+def test_a_partial_evaluation_is_named_once_however_often_it_was_found() -> None:
+    coverage = check_coverage(2, 3)
+    table = _only([_source("a", trajectories=2, checks=(coverage.to_dict(),))])
+    assert [item.reason for item in table.excluded] == [f"{coverage.name}: {coverage.reason}"]
+
+
+def test_a_correlation_that_outlives_the_rollout_gives_a_lower_bound() -> None:
+    times = [
+        _source(
+            f"s{seed}", seed=seed, scores={"correlation_time": _score(4.0), "correlation_time_censored": _score(part)}
+        )
+        for seed, part in enumerate((0.0, 0.5))
+    ]
+    assert "| ≥ 4.00 |" in to_markdown(build_tables(times))
+    assert "| 4.00 |" in to_markdown(build_tables(times[:1]))
 
 
 def test_markdown_has_one_cell_a_column_and_keeps_names_from_being_markup() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -29,7 +31,14 @@ def choose_device(name: str) -> str:
 def progress_bar(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     """A bar that is told (done, in all); on standard error, silent where that is not a terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(file=sys.stderr)
     columns = (
@@ -48,3 +57,11 @@ def progress_bar(description: str, unit: str) -> Iterator[Callable[[int, int], N
             progress.update(task, completed=done, total=total)
 
         yield update
+
+
+def quiet_libraries() -> None:
+    """Filter notices that a user can do nothing about; each goes when Lightning moves."""
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", module="jsonargparse")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.msg)

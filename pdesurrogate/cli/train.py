@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 import sys
-import warnings
 
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from pdesurrogate.cli.terminal import quiet_libraries
 from pdesurrogate.data.datamodule import ForecastData
 from pdesurrogate.training.callbacks import PredictionArchive, ReproducibleSteps
 from pdesurrogate.training.forecast import ForecastModule
@@ -36,14 +35,6 @@ def best_checkpoint() -> ModelCheckpoint:
     return ModelCheckpoint(
         monitor="val/relative_l2", filename="best", save_last=True, auto_insert_metric_name=False, save_top_k=1
     )
-
-
-def quiet_libraries() -> None:
-    """Filter notices that a user can do nothing about; each goes when Lightning moves."""
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", module="jsonargparse")
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.msg)
 
 
 def main(argv: list[str]) -> int:

@@ -187,7 +187,9 @@ class ForecastModule(lightning.LightningModule):
         if trainer.max_steps > 0:
             return trainer.max_steps
         if trainer.max_epochs is None or trainer.max_epochs < 1:
-            raise ValueError("Expected trainer.max_epochs or trainer.max_steps: the schedule needs the number of steps.")
+            raise ValueError(
+                "Expected trainer.max_epochs or trainer.max_steps: the schedule needs the number of steps."
+            )
         batches = len(self._data.train_dataloader())
         limit = trainer.limit_train_batches
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
@@ -209,7 +211,15 @@ class ForecastModule(lightning.LightningModule):
             "epochs": int(self.trainer.current_epoch),
             "wall_time_s": seconds,
             "device": str(self.device),
+            "parameters_without_gradient": self._never_stepped(),
         }
+
+    def _never_stepped(self) -> list[str]:
+        """Trainable parameters that no gradient has reached so far: AdamW keeps no state for them."""
+        optimizers = [optimizer for optimizer in self.trainer.optimizers if optimizer.state]
+        stepped = {parameter for optimizer in optimizers for parameter in optimizer.state}
+        named = self.surrogate.named_parameters()
+        return [name for name, p in named if p.requires_grad and p not in stepped] if optimizers else []
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights of another network or data set instead of silently changing either.
