@@ -56,7 +56,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"pdesurrogate {verb}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\npdesurrogate {verb}: interrupted. Finished work is kept; the same command continues.", file=sys.stderr)
+        print(
+            f"\npdesurrogate {verb}: interrupted. Finished work is kept; the same command continues.", file=sys.stderr
+        )
         return 130
 
 

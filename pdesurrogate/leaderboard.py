@@ -196,7 +196,7 @@ def _build_table(sources: Sequence[Source], ranked_by: str, checkpoint_root: Pat
         file = None if checkpoint is None else _find_checkpoint(source, checkpoint_root)
         if file is not None and not (check := verify_checkpoint(source.report, file)).passed:
             reasons.append(f"{check.name}: {check.reason}")
-        key, seed = _model_key(source.report), _seed(source.report)
+        key, seed = source.report.identity, _seed(source.report)
         twin = models.get(key, {}).get(seed)
         if not reasons and twin is not None:
             reasons = [f"repeats {twin.name}: same model, configuration and seed"]
@@ -229,14 +229,6 @@ def _scores_of(sources: Sequence[Source]) -> dict[str, dict[str, Any]]:
         for name, score in source.report.attributes["scores"].items():
             scores.setdefault(name, score)
     return scores
-
-
-def _model_key(report: Report) -> str:
-    """Equal for the seeds of one model: name, kind, class, configuration and length of training."""
-    model = report.attributes["model"]
-    training = model["training"] or {}
-    length = [training.get("steps"), training.get("epochs")]
-    return json.dumps([model["name"], model["kind"], model["class_path"], model["config"], length], sort_keys=True)
 
 
 def _seed(report: Report) -> int | None:

@@ -1,12 +1,22 @@
 """From files to batches."""
 
-from pdesurrogate.data.archive import Archive, ArchiveWriter
-from pdesurrogate.data.datamodule import ForecastData
-from pdesurrogate.data.windows import Windows
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Archive",
-    "ArchiveWriter",
-    "ForecastData",
-    "Windows",
-]
+from pdesurrogate._lazy import lazy_face
+
+if TYPE_CHECKING:
+    from pdesurrogate.data.archive import Archive, ArchiveWriter
+    from pdesurrogate.data.datamodule import ForecastData
+    from pdesurrogate.data.windows import Windows
+
+__all__ = ["Archive", "ArchiveWriter", "ForecastData", "Windows"]
+
+__getattr__, __dir__ = lazy_face(
+    __name__,
+    {
+        "Archive": "archive",
+        "ArchiveWriter": "archive",
+        "ForecastData": "datamodule",
+        "Windows": "windows",
+    },
+)

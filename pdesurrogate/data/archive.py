@@ -287,7 +287,9 @@ class _File:
                 mapped = False
                 continue
             if offset + variable.id.get_storage_size() > size:
-                raise ValueError(f"Expected {offset + variable.id.get_storage_size()} bytes but {self.path} has {size}.")
+                raise ValueError(
+                    f"Expected {offset + variable.id.get_storage_size()} bytes but {self.path} has {size}."
+                )
             self._arrays[name] = np.memmap(self.path, variable.dtype, mode="r", offset=offset, shape=variable.shape)
         if mapped:
             handle.close()

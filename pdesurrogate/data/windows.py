@@ -85,4 +85,3 @@ def as_batch(samples: Batch | Sequence[Batch]) -> Batch:
         return samples
     batch: Batch = collate(samples)
     return batch
-

@@ -1,9 +1,14 @@
 """The nouns that every other folder speaks."""
 
-from pdesurrogate.fields.batch import Batch, collate
-from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
-from pdesurrogate.fields.normalizer import Normalizer, RunningMoments
-from pdesurrogate.fields.trajectory import Context, Trajectory
+from typing import TYPE_CHECKING
+
+from pdesurrogate._lazy import lazy_face
+
+if TYPE_CHECKING:
+    from pdesurrogate.fields.batch import Batch, collate
+    from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
+    from pdesurrogate.fields.normalizer import Normalizer, RunningMoments
+    from pdesurrogate.fields.trajectory import Context, Trajectory
 
 __all__ = [
     "Axis",
@@ -17,3 +22,19 @@ __all__ = [
     "Trajectory",
     "collate",
 ]
+
+__getattr__, __dir__ = lazy_face(
+    __name__,
+    {
+        "Axis": "grid",
+        "Batch": "batch",
+        "Channel": "grid",
+        "Context": "trajectory",
+        "Grid": "grid",
+        "Metadata": "grid",
+        "Normalizer": "normalizer",
+        "RunningMoments": "normalizer",
+        "Trajectory": "trajectory",
+        "collate": "batch",
+    },
+)

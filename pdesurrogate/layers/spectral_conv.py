@@ -184,7 +184,7 @@ class _SpectralConv(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of values, weight, bias and skip; differentiable again when a graph is asked for."""
-        values, weight, bias, skip, waves = ctx.saved_tensors
+        values, weight, _, skip, waves = ctx.saved_tensors
         if torch.is_grad_enabled():
             return *_differentiable_gradients(gradient, ctx), None
         needs_values, needs_weight, needs_bias, needs_skip, _ = ctx.needs_input_grad
@@ -201,7 +201,9 @@ class _SpectralConv(torch.autograd.Function):
         if needs_skip:
             grad_skip = torch.bmm(gradient.flatten(2), values.flatten(2).mT).sum(0)
         if needs_values:
-            spread = torch.bmm(grad_waves, torch.view_as_complex(weight).mH).unflatten(0, waves.shape[:-2])
+            # The conjugate is taken of the waves twice rather than of the weight once, which is much larger.
+            spread = torch.bmm(grad_waves.conj(), torch.view_as_complex(weight).mT).conj()
+            spread = spread.unflatten(0, waves.shape[:-2])
             base = None if skip is None else torch.bmm(skip.mT.expand(len(gradient), -1, -1), gradient.flatten(2))
             grad_values = _synthesize(spread, space, ctx.modes, 1 / pairs, base)
         return grad_values, grad_weight, grad_bias, grad_skip, None
@@ -283,8 +285,7 @@ def _synthesize(
         fields = torch.fft.irfft(spectrum, n=size, norm="forward")
         return fields if base is None else fields.add_(base.view(fields.shape))
     lines = torch.view_as_real(spectrum.contiguous()).view(-1, 2 * columns)
-    pairs = _pairs(size, columns, factor.dtype, factor.device).repeat_interleave(2)
-    table = _table(size, columns, factor.dtype, factor.device).T * pairs[:, None]
+    table = _synthesis_table(size, columns, factor.dtype, factor.device)
     shape = (*spectrum.shape[:-1], size)
     return (torch.mm(lines, table) if base is None else base.view(-1, size).addmm_(lines, table)).view(shape)
 
@@ -318,3 +319,10 @@ def _pairs(size: int, columns: int, dtype: torch.dtype, device: torch.device) ->
     """2 for every wave of the last axis that stands for a conjugate pair, 1 for wave 0 and Nyquist; ``(columns,)``."""
     wave = torch.arange(columns)
     return torch.where((wave == 0) | (2 * wave == size), 1, 2).to(device, dtype)
+
+
+@_cached
+def _synthesis_table(size: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """``_table`` transposed, each wave counted once for each sign; ``(2 columns, size)``."""
+    pairs = _pairs(size, columns, dtype, device).repeat_interleave(2)
+    return (_table(size, columns, dtype, device).T * pairs[:, None]).contiguous()

@@ -1,9 +1,21 @@
 """Networks; one architecture, one file."""
 
-from pdesurrogate.models.fno import FNO
-from pdesurrogate.models.specification import recorded
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "FNO",
-    "recorded",
-]
+from pdesurrogate._lazy import lazy_face
+
+if TYPE_CHECKING:
+    from pdesurrogate.models.fno import FNO
+    from pdesurrogate.models.neuralop import NeuralOperator
+    from pdesurrogate.models.specification import recorded
+
+__all__ = ["FNO", "NeuralOperator", "recorded"]
+
+__getattr__, __dir__ = lazy_face(
+    __name__,
+    {
+        "FNO": "fno",
+        "NeuralOperator": "neuralop",
+        "recorded": "specification",
+    },
+)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from pdesurrogate.layers.pointwise import Pointwise, PointwiseMLP
 from pdesurrogate.layers.spectral_conv import SpectralConv
 from pdesurrogate.models.specification import recorded
-from pdesurrogate.models.specification import recorded
 
 
 class FourierBlock(nn.Module):

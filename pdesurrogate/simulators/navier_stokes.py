@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pdesurrogate.fields.grid import Axis, Channel, Grid
+from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 from pdesurrogate.fields.trajectory import Context
 from pdesurrogate.physics.operators import velocity_symbol
 from pdesurrogate.physics.spectral import angular_wavenumbers, dealias_mask
@@ -114,6 +114,11 @@ class NavierStokes2d(nn.Module):
     def shape(self) -> tuple[int, int]:
         """Points along each axis."""
         return self.resolution, self.resolution
+
+    @property
+    def metadata(self) -> Metadata:
+        """Fields and frame interval that the solver steps, so that an evaluation can refuse other data."""
+        return Metadata(type(self).__name__, self.grid, self.channels, self.frame_interval)
 
     @property
     def parameters_by_name(self) -> dict[str, float]:

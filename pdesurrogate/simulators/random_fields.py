@@ -14,9 +14,7 @@ from pdesurrogate.physics.spectral import angular_wavenumbers, half_spectrum_wei
 class InitialCondition(Protocol):
     """Draws states to start simulations from."""
 
-    def sample(
-        self, count: int, shape: Sequence[int], periods: Sequence[float], generator: torch.Generator
-    ) -> Tensor:
+    def sample(self, count: int, shape: Sequence[int], periods: Sequence[float], generator: torch.Generator) -> Tensor:
         """``count`` independent states ``(count, channel, *shape)`` in float64 on the generator's device."""
         ...
 
@@ -42,9 +40,7 @@ class McWilliams:
         self.tau = tau
         self.exponent = 1.0 if spectrum == "amplitude" else 0.5
 
-    def sample(
-        self, count: int, shape: Sequence[int], periods: Sequence[float], generator: torch.Generator
-    ) -> Tensor:
+    def sample(self, count: int, shape: Sequence[int], periods: Sequence[float], generator: torch.Generator) -> Tensor:
         """Vorticity ``(count, 1, x, y)``."""
         nx, ny = shape
         kx, ky = angular_wavenumbers(shape, periods, device=generator.device)
@@ -77,9 +73,7 @@ class GaussianRandomField:
         self.alpha = alpha
         self.tau = tau
 
-    def sample(
-        self, count: int, shape: Sequence[int], periods: Sequence[float], generator: torch.Generator
-    ) -> Tensor:
+    def sample(self, count: int, shape: Sequence[int], periods: Sequence[float], generator: torch.Generator) -> Tensor:
         """Vorticity ``(count, 1, x, y)``."""
         nx, ny = shape
         kx, ky = integer_wavenumbers(shape, device=generator.device)

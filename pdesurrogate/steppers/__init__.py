@@ -1,16 +1,25 @@
 """Whatever advances a field: the protocol, the rollout, and wrappers."""
 
-from pdesurrogate.steppers.base import Stepper
-from pdesurrogate.steppers.persistence import Persistence
-from pdesurrogate.steppers.resampled import Resampled
-from pdesurrogate.steppers.rollout import Rollout, rollout
-from pdesurrogate.steppers.surrogate import Surrogate
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Persistence",
-    "Resampled",
-    "Rollout",
-    "Stepper",
-    "Surrogate",
-    "rollout",
-]
+from pdesurrogate._lazy import lazy_face
+
+if TYPE_CHECKING:
+    from pdesurrogate.steppers.base import Stepper
+    from pdesurrogate.steppers.persistence import Persistence
+    from pdesurrogate.steppers.resampled import Resampled
+    from pdesurrogate.steppers.rollout import Rollout
+    from pdesurrogate.steppers.surrogate import Surrogate
+
+__all__ = ["Persistence", "Resampled", "Rollout", "Stepper", "Surrogate"]
+
+__getattr__, __dir__ = lazy_face(
+    __name__,
+    {
+        "Persistence": "persistence",
+        "Resampled": "resampled",
+        "Rollout": "rollout",
+        "Stepper": "base",
+        "Surrogate": "surrogate",
+    },
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pdesurrogate.fields.grid import Metadata
 from pdesurrogate.fields.trajectory import Context
 from pdesurrogate.physics.spectral import resample
 from pdesurrogate.steppers.base import Stepper
@@ -44,6 +45,11 @@ class Resampled(nn.Module):
     def history_frames(self) -> int:
         """As the wrapped stepper has it."""
         return self.stepper.history_frames
+
+    @property
+    def metadata(self) -> Metadata | None:
+        """As the wrapped stepper has it: another grid holds the same fields."""
+        return getattr(self.stepper, "metadata", None)
 
     def step(self, history: Tensor, context: Context) -> Tensor:
         """The wrapped stepper's next block on the grid of ``history (batch, time, channel, *space)``.

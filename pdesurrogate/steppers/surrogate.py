@@ -122,13 +122,17 @@ class Surrogate(nn.Module):
             raise ValueError(f"Expected the weights of its own network in {path}: {error}") from error
         return surrogate.eval().to(device)
 
-    def save(self, path: str | Path) -> Path:
-        """Write the weights and the specification alone: what inference needs, without optimizer states."""
+    def save(self, path: str | Path, training: dict[str, Any] | None = None) -> Path:
+        """Write the weights and the specification alone: what inference needs, without optimizer states.
+
+        ``training`` is the record of that name in a training checkpoint, kept for reports.
+        """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         state = {_PREFIX + name: value.detach().cpu() for name, value in self.state_dict().items()}
+        stored = {CHECKPOINT_KEY: self.specification(), "state_dict": state, "training": training}
         temporary = path.with_name(path.name + ".part")
-        torch.save({CHECKPOINT_KEY: self.specification(), "state_dict": state}, temporary)
+        torch.save(stored, temporary)
         os.replace(temporary, path)
         return path
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -151,17 +150,17 @@ def require_same_data(reports: Sequence[Report]) -> None:
 
 
 def group_seeds(reports: Sequence[Report]) -> dict[str, list[Report]]:
-    """Reports of the same model name and configuration together, in order of first appearance, by a label.
+    """Reports of one model (`Report.identity`) together, in order of first appearance, by a label.
 
     The label is the model's name; models of one name and different configurations get the entries that differ.
     """
-    groups: dict[tuple[str, str], list[Report]] = {}
+    groups: dict[str, list[Report]] = {}
     for report in reports:
-        model = report.attributes["model"]
-        groups.setdefault((model["name"], json.dumps(model["config"], sort_keys=True)), []).append(report)
+        groups.setdefault(report.identity, []).append(report)
     labels: dict[str, list[Report]] = {}
-    for (name, _), seeds in groups.items():
-        namesakes = [group[0] for (other, _), group in groups.items() if other == name]
+    for seeds in groups.values():
+        name = seeds[0].attributes["model"]["name"]
+        namesakes = [group[0] for group in groups.values() if group[0].attributes["model"]["name"] == name]
         label = name if len(namesakes) == 1 else f"{name} ({_what_differs(seeds[0], namesakes)})"
         labels[label] = seeds
     return labels

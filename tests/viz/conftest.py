@@ -62,7 +62,13 @@ def _make_report(
         "trajectories": 3,
         **data,
     }
-    model = {"name": name, "kind": kind, "config": config or {}, "training": {"seed": seed}}
+    model = {
+        "name": name,
+        "kind": kind,
+        "class_path": "package.Model",
+        "config": config or {},
+        "training": {"seed": seed},
+    }
     return Report(attributes={"model": model, "data": facts}, curves=curves)
 
 

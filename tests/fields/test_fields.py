@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pdesurrogate.fields.batch import collate
+from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
+from pdesurrogate.fields.normalizer import Normalizer, RunningMoments
+from pdesurrogate.fields.trajectory import Context, Trajectory
+
+
+def metadata(**changes) -> Metadata:
+    grid = Grid((Axis("x", period=1.0), Axis("y", period=2.0)))
+    options = {"name": "set", "grid": grid, "channels": (Channel("a"), Channel("b", "m/s")), "frame_interval": 0.5}
+    return Metadata(**{**options, **changes})
+
+
+def test_metadata_round_trip():
+    original = metadata(parameters=("viscosity",), attributes={"recipe": "text"})
+    assert Metadata.from_dict(original.to_dict()) == original
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Axis("x", period=-1.0), "positive period"),
+        (lambda: Grid(()), "one to three axes"),
+        (lambda: Grid((Axis("x"), Axis("x"))), "different names"),
+        (lambda: metadata(channels=()), "at least one channel"),
+        (lambda: metadata(channels=(Channel("a"), Channel("a"))), "different names"),
+        (lambda: metadata(frame_interval=0.0), "positive frame_interval"),
+        (lambda: Grid((Axis("x"),)).periods, "periodic axes only"),
+        (lambda: Grid((Axis("x", 1.0),)).uniform_coordinates((4, 4)), "Expected 1 sizes"),
+        (lambda: Grid((Axis("x", 1.0),)).quadrature_weights(()), "Expected 1 coordinate"),
+    ],
+)
+def test_bad_descriptions_are_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (metadata(channels=(Channel("a"),)), "channels"),
+        (metadata(grid=Grid((Axis("x", period=1.0), Axis("z", period=2.0)))), "axes"),
+        (metadata(grid=Grid((Axis("x", period=1.0), Axis("y", period=3.0)))), "periods"),
+        (metadata(frame_interval=0.25), "frames 0.5 apart"),
+    ],
+)
+def test_other_fields_are_refused_by_name(other, message):
+    metadata().require_same_fields(metadata(name="same fields"), what="this")
+    with pytest.raises(ValueError, match=message):
+        metadata().require_same_fields(other, what="that")
+
+
+@given(
+    gaps=st.lists(st.floats(0.01, 1.0), min_size=2, max_size=12),
+    slope=st.floats(-2, 2),
+)
+def test_weights_of_a_stretched_wall_axis_integrate_lines_exactly(gaps, slope):
+    points = torch.tensor(gaps, dtype=torch.float64).cumsum(0)
+    (weights,) = Grid((Axis("y"),)).quadrature_weights((points,))
+    first, last = float(points[0]), float(points[-1])
+    exact = slope * (last**2 - first**2) / 2 + 3 * (last - first)
+    assert float((weights * (slope * points + 3)).sum()) == pytest.approx(exact, rel=1e-12, abs=1e-12)
+
+
+def test_weights_of_a_periodic_axis_are_equal_and_fill_the_period():
+    grid = Grid((Axis("x", period=3.0),))
+    (weights,) = grid.quadrature_weights(grid.uniform_coordinates((6,)))
+    torch.testing.assert_close(weights, torch.full((6,), 0.5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [([0.0, 0.5, 0.4], "increasing"), ([0.0], "at least two"), ([0.0, 0.5, 1.0], "end point left out")],
+)
+def test_bad_coordinates_are_refused(points, message):
+    with pytest.raises(ValueError, match=message):
+        Grid((Axis("x", period=1.0),)).check_coordinates((torch.tensor(points),))
+
+
+def test_collate_keeps_types_and_absence():
+    sample = Context((torch.zeros(3), torch.ones(2)), parameters=None, mask=torch.ones(3, 2, dtype=torch.bool))
+    batch = collate([sample, sample])
+    assert isinstance(batch, Context)
+    assert batch.parameters is None
+    assert batch.coordinates[1].shape == (2, 2)
+    assert batch.mask.shape == (2, 3, 2)
+    with pytest.raises(ValueError, match="all samples of a batch or in none"):
+        collate([sample, sample._replace(parameters=torch.ones(1))])
+    with pytest.raises(ValueError, match="one shape"):
+        collate([torch.zeros(2), torch.zeros(3)])
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=5), st.floats(-1e3, 1e3))
+def test_running_moments_equal_those_of_the_whole(sizes, offset):
+    generator = torch.Generator().manual_seed(sum(sizes))
+    blocks = [torch.randn(n, 2, 4, generator=generator, dtype=torch.float64) + offset for n in sizes]
+    moments = RunningMoments(2)
+    for block in blocks:
+        moments.update(block)
+    whole = torch.cat(blocks).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(moments.mean, whole.mean(1), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(moments.std, whole.std(1, unbiased=False), rtol=1e-7, atol=1e-9)
+
+
+def test_running_moments_survive_a_large_mean():
+    values = 1e3 + 1e-2 * torch.randn(50, 1, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    moments = RunningMoments(1)
+    moments.update(values.float())
+    assert float(moments.std) == pytest.approx(1e-2, rel=0.05)
+
+
+def test_values_that_are_not_finite_are_named():
+    values = torch.zeros(3, 2, 4)
+    values[1, 1, 0] = torch.nan
+    with pytest.raises(ValueError, match="frame 1, channel 1"):
+        RunningMoments(2).update(values)
+
+
+def test_normalizer_round_trip_and_constant_channel():
+    normalizer = Normalizer(2)
+    normalizer.set_statistics(torch.tensor([1.0, 5.0]), torch.tensor([2.0, 0.0]))
+    values = torch.randn(3, 2, 2, 4, 5, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(normalizer.denormalize(normalizer.normalize(values)), values)
+    assert normalizer.std.tolist() == [2.0, 1.0]
+    restored = Normalizer(2)
+    restored.load_state_dict(normalizer.state_dict())
+    assert restored.mean.tolist() == [1.0, 5.0]
+    with pytest.raises(ValueError, match="2 channels"):
+        normalizer.set_statistics(torch.zeros(3), torch.ones(3))
+    with pytest.raises(ValueError, match="finite"):
+        normalizer.set_statistics(torch.tensor([0.0, math.nan]), torch.ones(2))
+
+
+def test_a_trajectory_reads_lazily_and_within_its_range():
+    asked = []
+
+    def read_into(start, out):
+        asked.append((start, len(out)))
+        out.fill_(start)
+
+    trajectory = Trajectory(metadata(), Context((torch.zeros(4),)), torch.arange(6.0), read_into, (6, 2, 4))
+    assert len(trajectory) == 6
+    assert asked == []
+    assert trajectory.read(2, 4).shape == (2, 2, 4)
+    assert asked == [(2, 2)]
+    for start, stop in ((-1, 2), (3, 3), (0, 7)):
+        with pytest.raises(ValueError, match="within 0..6"):
+            trajectory.read(start, stop)
