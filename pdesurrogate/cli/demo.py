@@ -51,8 +51,8 @@ def main(argv: list[str]) -> int:
     arguments = build_parser().parse_args(argv)
     begun = time.perf_counter()
 
-    from pdesurrogate.cli import leaderboard
     from pdesurrogate.cli.evaluate import score_lines
+    from pdesurrogate.cli.leaderboard import main as compare
     from pdesurrogate.cli.terminal import choose_device
 
     out: Path = arguments.out
@@ -65,7 +65,7 @@ def main(argv: list[str]) -> int:
     print("3/4  roll out and measure: the FNO, persistence, and the solver itself on coarser grids", flush=True)
     reports = _measure(sizes, out, checkpoint, device)
     print("4/4  compare", flush=True)
-    status = leaderboard.main(["page", str(out), "--out", str(out), "--title", "pdesurrogate demo"])
+    status = compare(["page", str(out), "--out", str(out), "--title", "pdesurrogate demo"])
     print(f"\n{score_lines(reports)}\n")
     print(_closing_lines(out, time.perf_counter() - begun))
     return status
@@ -123,7 +123,7 @@ def _train(sizes: Sizes, out: Path, device: str, seed: int) -> Path:
         callbacks=[keep, ReproducibleSteps(seed)],
         use_distributed_sampler=False,
         enable_model_summary=False,
-        log_every_n_steps=10,
+        log_every_n_steps=1,
     )
     last = out / "training" / "last.ckpt"
     trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 
+from jsonargparse import ArgumentError
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -43,24 +44,27 @@ def main(argv: list[str]) -> int:
     loggers = ["CSVLogger"] + ["TensorBoardLogger"] * (importlib.util.find_spec("tensorboard") is not None)
     # Processes that DDP relaunches read sys.argv, so it is set rather than passed.
     sys.argv = ["pdesurrogate", *argv]
-    ForecastCLI(
-        ForecastModule,
-        ForecastData,
-        save_config_kwargs={"overwrite": True},
-        trainer_defaults={
-            "callbacks": [best_checkpoint(), ReproducibleSteps(), PredictionArchive()],
-            "logger": [
-                {
-                    "class_path": f"lightning.pytorch.loggers.{name}",
-                    "init_args": {"save_dir": "runs", "name": "training"},
-                }
-                for name in loggers
-            ],
-            "use_distributed_sampler": False,
-        },
-        seed_everything_default=0,
-        auto_configure_optimizers=False,
-        parser_kwargs={verb: {"exit_on_error": False} for verb in ("fit", "validate", "test", "predict")}
-        | {"prog": "pdesurrogate", "exit_on_error": False},
-    )
+    try:
+        ForecastCLI(
+            ForecastModule,
+            ForecastData,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={
+                "callbacks": [best_checkpoint(), ReproducibleSteps(), PredictionArchive()],
+                "logger": [
+                    {
+                        "class_path": f"lightning.pytorch.loggers.{name}",
+                        "init_args": {"save_dir": "runs", "name": "training"},
+                    }
+                    for name in loggers
+                ],
+                "use_distributed_sampler": False,
+            },
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_kwargs={verb: {"exit_on_error": False} for verb in ("fit", "validate", "test", "predict")}
+            | {"prog": "pdesurrogate", "exit_on_error": False},
+        )
+    except ArgumentError as error:
+        raise ValueError(" ".join(str(error).split())) from error
     return 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from pdesurrogate.layers.gradients import differentiable_gradients, without_autocast
 
 aten = torch.ops.aten
 
@@ -69,15 +72,19 @@ class PointwiseMLP(nn.Module):
         self, values: Tensor, gate: Tensor | None = None, gated: Tensor | None = None, activate: bool = False
     ) -> Tensor:
         """Mix the channels of ``values (batch, channels_in, *space)`` at every point; see `perceptron`."""
-        inputs = (self.first.weight, self.first.bias, self.second.weight, self.second.bias, gate, gated)
-        if (
-            values.device.type == "cpu"
-            and values[0, 0].numel() * len(self.first.weight) >= SMALLEST_SAMPLE
-            and not torch.is_autocast_enabled("cpu")
-        ):
-            mixed: Tensor = _Perceptron.apply(values, *inputs, activate)
-            return mixed
-        return perceptron(values, *inputs, activate)
+        first, second = self.first, self.second
+        assert first.bias is not None
+        assert second.bias is not None
+        function = _Perceptron.apply if _pays_by_sample(values, len(first.weight)) else perceptron
+        mixed: Tensor = function(values, first.weight, first.bias, second.weight, second.bias, gate, gated, activate)
+        return mixed
+
+
+def _pays_by_sample(values: Tensor, hidden: int) -> bool:
+    """Whether to work in a core's cache, sample by sample; autocast and compilers take the formula instead."""
+    if values.device.type != "cpu" or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return False
+    return values[0, 0].numel() * hidden >= SMALLEST_SAMPLE
 
 
 def mix(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -85,7 +92,7 @@ def mix(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     points = values.flatten(2)
     every = weight.expand(points.shape[0], -1, -1)
     mixed = torch.bmm(every, points) if bias is None else torch.baddbmm(bias[:, None], every, points)
-    return mixed.unflatten(2, values.shape[2:])
+    return mixed.reshape(len(values), -1, *values.shape[2:])
 
 
 def perceptron(
@@ -150,23 +157,27 @@ class _Perceptron(torch.autograd.Function):
         return activated.view(len(flat), -1, *values.shape[2:])
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of all tensors; differentiable again when a graph is asked for."""
+        *inputs, hidden, result = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *_differentiable_gradients(gradient, ctx), None
-        values, first_weight, _, second_weight, _, gate, gated, hidden, result = ctx.saved_tensors
+            formula = functools.partial(perceptron, activate=ctx.activate)
+            return *differentiable_gradients(formula, inputs, ctx.needs_input_grad[:7], gradient), None
+        values, first_weight, first_bias, second_weight, second_bias, gate, gated = inputs
         flat, upper, skip = values.flatten(2), gradient.flatten(2), None if gated is None else gated.flatten(2)
         grad_flat = torch.empty_like(flat)
         grad_skip = None if skip is None else torch.empty_like(skip)
-        totals = [None if x is None else torch.zeros_like(x) for x in ctx.saved_tensors[1:6]]
-        grad_first, grad_first_bias, grad_second, grad_second_bias, grad_gate = totals
+        grad_first, grad_first_bias = torch.zeros_like(first_weight), torch.zeros_like(first_bias)
+        grad_second, grad_second_bias = torch.zeros_like(second_weight), torch.zeros_like(second_bias)
+        grad_gate = None if gate is None else torch.zeros_like(gate)
         entered, middle, grad_middle, product = (torch.empty_like(part[0]) for part in (flat, hidden, hidden, upper))
         grad_result = torch.empty_like(product)
         for sample in range(len(flat)):
             grad = upper[sample]
             if ctx.activate:
                 grad = aten.gelu_backward.grad_input(grad, result[sample], grad_input=grad_result)
-            if gate is not None:
+            if skip is not None and grad_skip is not None and grad_gate is not None:
                 grad_gate += torch.mul(grad, skip[sample], out=product).sum(1)
                 torch.mul(grad, gate[:, None], out=grad_skip[sample])
             aten.gelu.out(hidden[sample], out=middle)
@@ -182,21 +193,12 @@ class _Perceptron(torch.autograd.Function):
                 aten.gelu_backward.grad_input(entered, flat[sample], grad_input=grad_flat[sample])
             elif ctx.needs_input_grad[0]:
                 torch.mm(first_weight.T, grad_middle, out=grad_flat[sample])
-        grad_gated = None if grad_skip is None else grad_skip.view(gated.shape)
-        return grad_flat.view(values.shape), *totals, grad_gated, None
+        grad_values = grad_flat.reshape(values.shape) if ctx.needs_input_grad[0] else None
+        grad_gated = None if grad_skip is None else grad_skip.reshape(gated.shape)
+        parameters = grad_first, grad_first_bias, grad_second, grad_second_bias
+        return grad_values, *parameters, grad_gate, grad_gated, None
 
 
 def outer(left: Tensor, right: Tensor) -> Tensor:
     """``left (m, points) @ right (n, points).T``, with the longer side as rows: MKL is up to twice as fast that way."""
     return torch.mm(left, right.T) if len(left) >= len(right) else torch.mm(right, left.T).T
-
-
-def _differentiable_gradients(gradient: Tensor, ctx: Any) -> list[Tensor | None]:
-    inputs = ctx.saved_tensors[:7]
-    needed = [index for index in range(7) if ctx.needs_input_grad[index]]
-    result = perceptron(*inputs, ctx.activate)
-    found = torch.autograd.grad(result, [inputs[index] for index in needed], gradient, create_graph=True)
-    gradients: list[Tensor | None] = [None] * 7
-    for index, part in zip(needed, found, strict=True):
-        gradients[index] = part
-    return gradients

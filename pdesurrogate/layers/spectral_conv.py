@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pdesurrogate.layers.gradients import differentiable_gradients, without_autocast
+
 # How many times faster a matrix product does its operations than an FFT does, on the last axis; see `prefers_product`.
 # Measured in float32 on one x86-64 core with MKL at 64 to 256 points. The inverse FFT also pays for padding its input
 # with zeros and for a separate addition of the skip, which the product does on the way.
@@ -113,7 +115,9 @@ class SpectralConv(nn.Module):
         self._check(values)
         with torch.autocast(values.device.type, enabled=False):
             wide = values.to(self.weight.dtype).contiguous()
-            result: Tensor = _SpectralConv.apply(wide, self.weight, self.bias, skip, self.modes)
+            # A compiler does its own fusing, and cannot look into the hand-written function.
+            convolution = convolve if torch.compiler.is_compiling() else _SpectralConv.apply
+            result: Tensor = convolution(wide, self.weight, self.bias, skip, self.modes)
         return result.to(values.dtype)
 
     def _check(self, values: Tensor) -> None:
@@ -151,7 +155,7 @@ def convolve(
     every = torch.arange(whole.shape[0], device=values.device)[:, None, None]
     channel = torch.arange(whole.shape[1], device=values.device)[None, :, None]
     whole = whole.index_put((every, channel, *where), mixed)
-    result = torch.fft.irfftn(whole, s=space, dim=axes, norm="forward")
+    result: Tensor = torch.fft.irfftn(whole, s=space, dim=axes, norm="forward")
     if skip is not None:
         result = result + torch.einsum("oi,bi...->bo...", skip, values)
     return result if bias is None else result + bias.reshape(-1, *(1,) * len(space))
@@ -182,11 +186,14 @@ class _SpectralConv(torch.autograd.Function):
         return _synthesize(mixed, space, modes, scale, base)
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of values, weight, bias and skip; differentiable again when a graph is asked for."""
-        values, weight, _, skip, waves = ctx.saved_tensors
+        *inputs, waves = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *_differentiable_gradients(gradient, ctx), None
+            formula = functools.partial(convolve, modes=ctx.modes)
+            return *differentiable_gradients(formula, inputs, ctx.needs_input_grad[:4], gradient), None
+        values, weight, _, skip = inputs
         needs_values, needs_weight, needs_bias, needs_skip, _ = ctx.needs_input_grad
         gradient = gradient.contiguous()
         space = gradient.shape[2:]
@@ -207,17 +214,6 @@ class _SpectralConv(torch.autograd.Function):
             base = None if skip is None else torch.bmm(skip.mT.expand(len(gradient), -1, -1), gradient.flatten(2))
             grad_values = _synthesize(spread, space, ctx.modes, 1 / pairs, base)
         return grad_values, grad_weight, grad_bias, grad_skip, None
-
-
-def _differentiable_gradients(gradient: Tensor, ctx: Any) -> list[Tensor | None]:
-    inputs = ctx.saved_tensors[:4]
-    needed = [index for index in range(4) if ctx.needs_input_grad[index]]
-    result = convolve(*inputs, ctx.modes)
-    found = torch.autograd.grad(result, [inputs[index] for index in needed], gradient, create_graph=True)
-    gradients: list[Tensor | None] = [None] * 4
-    for index, part in zip(needed, found, strict=True):
-        gradients[index] = part
-    return gradients
 
 
 def _mean(waves: Tensor, modes: tuple[int, ...]) -> Tensor:
@@ -282,7 +278,7 @@ def _synthesize(
         spectrum = spectrum * factor
     size = space[-1]
     if not prefers_product(size, columns, SYNTHESIS_ADVANTAGE):
-        fields = torch.fft.irfft(spectrum, n=size, norm="forward")
+        fields: Tensor = torch.fft.irfft(spectrum, n=size, norm="forward")
         return fields if base is None else fields.add_(base.view(fields.shape))
     lines = torch.view_as_real(spectrum.contiguous()).view(-1, 2 * columns)
     table = _synthesis_table(size, columns, factor.dtype, factor.device)
@@ -291,13 +287,11 @@ def _synthesize(
 
 
 def _cached(make: Callable[[int, int, torch.dtype, torch.device], Tensor]) -> Callable[..., Tensor]:
-    """Keep tables of recent sizes, but none that a compiler makes up while it traces."""
+    """Keep the tables of recent sizes, made in a way that training can use them after inference mode did."""
     kept = functools.lru_cache(maxsize=64)(make)
 
     @functools.wraps(make)
     def table(size: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-        if torch.compiler.is_compiling():
-            return make(size, columns, dtype, device)
         with torch.inference_mode(False), torch.no_grad():
             return kept(size, columns, dtype, device)
 

@@ -37,7 +37,7 @@ class FourierBlock(nn.Module):
 
 @recorded
 class FNO(nn.Module):
-    """Fourier neural operator, ``(batch, history_frames, channels, *space) -> (batch, target_frames, channels, *space)``.
+    """Fourier neural operator; frames ``(batch, time, channels, *space)`` in, the block that follows them out.
 
     A pointwise lifting to ``width`` channels, ``layers`` times `FourierBlock`, a pointwise projection (Li et al.,
     arXiv:2010.08895, equations 1 to 5). Frames of the history are stacked as channels, and the block of target frames
@@ -106,12 +106,12 @@ class FNO(nn.Module):
         self._check(history)
         values = history.flatten(1, 2)
         if self.positional == "grid":
-            values = torch.cat([values, _unit_coordinates(values)], dim=1)
+            values = torch.cat([values, unit_coordinates(values)], dim=1)
         values = self.lifting(values)
         for block in self.blocks:
             values = block(values)
         predicted: Tensor = self.projection(values)
-        return predicted.unflatten(1, (self.target_frames, self.channels))
+        return predicted.reshape(len(history), self.target_frames, self.channels, *history.shape[3:])
 
     def _check(self, history: Tensor) -> None:
         expected = (self.history_frames, self.channels)
@@ -122,7 +122,8 @@ class FNO(nn.Module):
             )
 
 
-def _unit_coordinates(values: Tensor) -> Tensor:
+def unit_coordinates(values: Tensor) -> Tensor:
+    """Coordinates ``i / n`` of every axis of ``values (batch, channel, *space)``; ``(batch, axes, *space)``."""
     space = values.shape[2:]
     lines = [torch.arange(size, dtype=values.dtype, device=values.device) / size for size in space]
     grid = torch.stack(torch.meshgrid(*lines, indexing="ij"))

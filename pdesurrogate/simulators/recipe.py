@@ -221,15 +221,11 @@ def generate(
         raise ValueError(f"Expected --shard from 0 to {shards - 1} with --shards {shards} but got {shard}.")
     out = Path(out)
     _write_recipe(plain, out)
-    jobs = [
-        (split, blocks)
-        for split in SPLITS
-        if (blocks := list(_blocks(getattr(recipe.trajectories, split), recipe.block))[shard::shards])
-    ]
+    jobs = list(_jobs(recipe, out, shards, shard))
     simulator = recipe.simulator
     if isinstance(simulator, nn.Module):
         simulator.to(device)
-    frames_in_all = sum(len(block) for _, blocks in jobs for block in blocks) * recipe.frames
+    frames_in_all = sum(len(block) for _, _, blocks in jobs for block in blocks) * recipe.frames
     done = 0
 
     def advance(frames: int) -> None:
@@ -238,11 +234,8 @@ def generate(
         if progress is not None:
             progress(done, frames_in_all)
 
-    files = []
-    for split, blocks in jobs:
+    for split, path, blocks in jobs:
         numbers = [number for block in blocks for number in block]
-        path = archive_path(out, split, shard, shards)
-        files.append(path)
         if path.exists():
             _require_same_content(path, plain)
             advance(len(numbers) * recipe.frames)
@@ -257,13 +250,22 @@ def generate(
                     writer.write(first, _simulate(recipe, simulator, len(block), generator, device, advance))
                 first += len(block)
             writer.finish()
-    return files
+    return [path for _, path, _ in jobs]
 
 
 def block_generator(seed: int, split: str, block: int) -> torch.Generator:
     """The generator of one block; independent streams for all (seed, split, block)."""
     state = np.random.SeedSequence([seed, SPLITS.index(split), block]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) % 2**63)
+
+
+def _jobs(recipe: Recipe, out: Path, shards: int, shard: int) -> Iterator[tuple[str, Path, list[range]]]:
+    """(split, file, blocks) of one shard. A split of fewer blocks than shards is cut into as many files as blocks."""
+    for split in SPLITS:
+        blocks = list(_blocks(getattr(recipe.trajectories, split), recipe.block))
+        files = min(shards, len(blocks))
+        if shard < files:
+            yield split, archive_path(out, split, shard, files), blocks[shard::files]
 
 
 def _blocks(count: int, size: int) -> Iterator[range]:

@@ -1,0 +1,250 @@
+"""The verbs as a user runs them: help, a whole chain on a tiny set, and what wrong commands get."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+
+from pdesurrogate.__main__ import main
+from pdesurrogate.cli.terminal import choose_device
+from pdesurrogate.data.archive import Archive
+from pdesurrogate.evaluation.report import Report
+
+# LightningCLI warns of its own use of jsonargparse and of the empty callbacks' folders of a second run.
+lightning_cli = pytest.mark.filterwarnings("ignore")
+
+PERSISTENCE = "pdesurrogate.steppers.persistence.Persistence"
+FIT = """
+seed_everything: 0
+model:
+  network:
+    class_path: pdesurrogate.models.fno.FNO
+    init_args: {modes: [8, 8], width: 6, layers: 1}
+  target: increment
+data:
+  adapter:
+    class_path: pdesurrogate.data.archive.Archive
+    init_args: {path: DATA}
+  batch_size: 8
+  rollout_frames: 2
+trainer:
+  max_epochs: 1
+  accelerator: cpu
+  enable_progress_bar: false
+  enable_model_summary: false
+  log_every_n_steps: 1
+  default_root_dir: ROOT
+  logger:
+    class_path: CSVLogger
+    init_args: {save_dir: ROOT, name: "", version: ""}
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    assert main(["generate", "ns2d_smoke", "--out", str(folder), "--device", "cpu"]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_arguments(monkeypatch):
+    """The training verbs set ``sys.argv``, which LightningCLI reads."""
+    monkeypatch.setattr(sys, "argv", sys.argv)
+
+
+@pytest.fixture(scope="module")
+def fitted(data, tmp_path_factory) -> Path:
+    """Folder with ``config.yaml`` and what ``fit`` left."""
+    root = tmp_path_factory.mktemp("fit")
+    config = root / "given.yaml"
+    config.write_text(FIT.replace("DATA", str(data)).replace("ROOT", str(root)))
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setattr(sys, "argv", sys.argv)
+        warnings.simplefilter("ignore")
+        assert main(["fit", "-c", str(config)]) == 0
+    return root
+
+
+def test_help_and_version_import_nothing_heavy():
+    code = (
+        "import sys; from pdesurrogate.__main__ import main; main([]); main(['--version'])\n"
+        "for verb in ('generate', 'evaluate', 'datasets', 'doctor', 'leaderboard', 'demo'):\n"
+        "    try: main([verb, '--help'])\n"
+        "    except SystemExit as stop: assert stop.code == 0\n"
+        "heavy = {'torch', 'numpy', 'lightning', 'xarray', 'matplotlib', 'h5py'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert version("pdesurrogate") in result.stdout
+    assert "--coarse-solver" in result.stdout
+
+
+def test_an_unknown_verb_is_answered_with_a_near_one(capsys):
+    assert main(["evalute"]) == 2
+    assert "did you mean 'evaluate'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate", "no_such_set", "--out", "x"], "no_such_set"),
+        (["generate", "missing.yaml", "--out", "x"], "does not exist"),
+        (["generate", "ns2d_smoke", "--out", "x", "--shards", "4", "--shard", "5"], "from 0 to 3"),
+        (["generate", "fno_navier_stokes", "--out", "x"], "published by others"),
+        (["generate", "ns2d_smoke", "--out", "x", "--device", "warp"], "Expected a device"),
+        (["evaluate", "--stepper", PERSISTENCE, "--data", "nowhere", "--out", "x"], "does not exist"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_two(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not list(tmp_path.glob("x/*.nc"))
+
+
+def test_ctrl_c_is_answered_and_the_same_command_continues(tmp_path, capsys, monkeypatch):
+    from pdesurrogate.simulators import recipe
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe, "_simulate", interrupted)
+        assert main(["generate", "ns2d_smoke", "--out", str(tmp_path)]) == 130
+    assert "the same command continues" in capsys.readouterr().err
+    assert main(["generate", "ns2d_smoke", "--out", str(tmp_path)]) == 0
+
+
+def test_evaluate_persistence_and_coarse_solver(data, tmp_path, capsys):
+    common = ["--data", str(data), "--frames", "4", "--device", "cpu"]
+    assert main(["evaluate", "--stepper", PERSISTENCE, *common, "--out", str(tmp_path / "p")]) == 0
+    solver = ["evaluate", "--coarse-solver", "16", *common, "--out", str(tmp_path / "s"), "--no-figures"]
+    assert main(solver) == 0
+    assert "solver 16 x 16" in capsys.readouterr().out
+    figures = {path.name for path in (tmp_path / "p").iterdir()}
+    assert figures == {"report.json", "report.nc", "errors.png", "spectra.png", "snapshots.png", "rollout.gif"}
+    report = Report.load(tmp_path / "s")
+    assert report.attributes["run"]["command"].startswith("pdesurrogate evaluate --coarse-solver 16")
+    assert report.attributes["data"]["content_hash"]
+    assert main(["leaderboard", "page", str(tmp_path), "--out", str(tmp_path / "page")]) == 0
+    table = (tmp_path / "page" / "leaderboard.md").read_text()
+    assert "persistence" in table
+    assert "solver 16 x 16" in table
+
+
+def test_a_stepper_from_yaml(data, tmp_path):
+    (tmp_path / "coarse.yaml").write_text(
+        "class_path: pdesurrogate.steppers.resampled.Resampled\n"
+        "init_args:\n"
+        "  resolution: 24\n"
+        "  stepper:\n"
+        "    class_path: pdesurrogate.simulators.navier_stokes.NavierStokes2d\n"
+        "    init_args: {resolution: 24, viscosity: 2.0e-3, frame_interval: FRAME, steps_per_frame: 10}\n"
+    )
+    text = (tmp_path / "coarse.yaml").read_text()
+    common = ["--data", str(data), "--out", str(tmp_path / "out"), "--no-figures", "--device", "cpu"]
+    (tmp_path / "coarse.yaml").write_text(text.replace("FRAME", "0.25"))
+    assert main(["evaluate", "--stepper", str(tmp_path / "coarse.yaml"), *common, "--name", "mine"]) == 0
+    assert Report.load(tmp_path / "out").attributes["model"]["name"] == "mine"
+    (tmp_path / "coarse.yaml").write_text(text.replace("FRAME", "0.1"))
+    assert main(["evaluate", "--stepper", str(tmp_path / "coarse.yaml"), *common]) == 2
+
+
+@pytest.mark.parametrize(
+    ("stepper", "message"),
+    [("builtins.dict", "no stepper"), ("pdesurrogate.nowhere.Nothing", "no stepper"), ("gone.yaml", "does not exist")],
+)
+def test_what_is_no_stepper_is_refused(data, tmp_path, capsys, stepper, message):
+    assert main(["evaluate", "--stepper", stepper, "--data", str(data), "--out", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("frames", "message"), [("8", "at most 7"), ("-1", "at least one frame")])
+def test_too_many_frames_are_refused(data, tmp_path, capsys, frames, message):
+    command = ["evaluate", "--stepper", PERSISTENCE, "--data", str(data), "--frames", frames, "--out", str(tmp_path)]
+    assert main(command) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_fit_leaves_a_checkpoint_that_evaluate_takes(fitted, data, tmp_path, capsys):
+    checkpoint = fitted / "checkpoints" / "last.ckpt"
+    assert (fitted / "metrics.csv").is_file()
+    command = ["evaluate", "--checkpoint", str(checkpoint), "--data", str(data), "--out", str(tmp_path), "--no-figures"]
+    assert main(command) == 0
+    attributes = Report.load(tmp_path).attributes
+    assert attributes["model"]["name"] == "FNO"
+    assert attributes["model"]["training"]["steps"] == 3
+    assert attributes["model"]["parameters"] > 0
+    assert attributes["model"]["parameters_without_gradient"] == []
+    assert all(check["passed"] for check in attributes["checks"])
+
+
+@lightning_cli
+def test_test_and_predict_take_the_checkpoint(fitted, capsys):
+    common = ["-c", str(fitted / "given.yaml"), "--ckpt_path", str(fitted / "checkpoints" / "last.ckpt")]
+    assert main(["test", *common]) == 0
+    assert "test/relative_l2" in capsys.readouterr().out
+    assert main(["predict", *common]) == 0
+    found = Archive(fitted / "predictions").trajectories("test")
+    assert [len(trajectory) for trajectory in found] == [7, 7]
+    assert main(["predict", *common]) == 2
+    assert "choose another directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (["--model.network.init_args.widht", "8"], "widht"),
+        (["--model.network.init_args.width", "8", "--ckpt_path", "LAST"], "width: 8 in the configuration, 6 in the"),
+        (["--data.adapter.init_args.path", "nowhere"], "does not exist"),
+        (["--model.network.init_args.modes", "[64, 64]"], "use a finer grid or fewer modes"),
+    ],
+    ids=["misspelt", "other-network", "no-data", "too-many-modes"],
+)
+@lightning_cli
+def test_a_wrong_configuration_is_one_line(fitted, override, message, capsys):
+    override = [value.replace("LAST", str(fitted / "checkpoints" / "last.ckpt")) for value in override]
+    assert main(["fit", "-c", str(fitted / "given.yaml"), *override]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_other_channels_is_refused(fitted, waves, tmp_path, capsys):
+    folder = waves.path
+    command = ["evaluate", "--checkpoint", str(fitted / "checkpoints" / "last.ckpt"), "--data", str(folder)]
+    assert main([*command, "--out", str(tmp_path)]) == 2
+    assert "Expected periods" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_demo_leaves_what_it_promises(tmp_path, capsys):
+    assert main(["demo", "--tier", "smoke", "--out", str(tmp_path), "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    for row in ("FNO", "persistence", "solver 16 x 16", "What to try next"):
+        assert row in out
+    promised = {
+        "report.json", "report.nc", "leaderboard.md", "leaderboard.html", "leaderboard.csv", "snapshots.png",
+        "spectra.png", "errors.png", "rollout.gif", "fno.ckpt", "data",
+    }  # fmt: skip
+    assert promised <= {path.name for path in tmp_path.iterdir()}
+    attributes = Report.load(tmp_path).attributes
+    assert all(check["passed"] for check in attributes["checks"])
+    assert json.loads((tmp_path / "report.json").read_text())["data"]["start_frame"] == 1
+    stamp = (tmp_path / "fno.ckpt").stat().st_mtime_ns
+    assert main(["demo", "--tier", "smoke", "--out", str(tmp_path), "--device", "cpu"]) == 0
+    assert (tmp_path / "fno.ckpt").stat().st_mtime_ns == stamp
+    assert "delete it to train again" in capsys.readouterr().out
+
+
+def test_auto_device_exists():
+    assert torch.empty(1, device=choose_device("auto")).numel() == 1

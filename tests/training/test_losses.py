@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from pdesurrogate.fields.batch import Batch
+from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
+from pdesurrogate.fields.trajectory import Context
+from pdesurrogate.physics.operators import velocity_from_vorticity
+from pdesurrogate.training.augmentation import SquareSymmetries
+from pdesurrogate.training.losses import MeanSquaredError, RelativeL2Joint, RelativeL2PerChannel, RelativeSobolev
+
+LENGTH = 2 * math.pi
+GRID = Grid((Axis("x", period=LENGTH), Axis("y", period=LENGTH)))
+CONTEXT = Context(tuple(points.expand(2, -1) for points in GRID.uniform_coordinates((16, 16))))
+
+
+def waves(*amplitudes: float, wave: int = 1) -> torch.Tensor:
+    """``(2, 1, channels, 16, 16)``: a sine of each amplitude."""
+    x = GRID.uniform_coordinates((16, 16))[0]
+    line = torch.sin(wave * x)[:, None].expand(16, 16)
+    return torch.stack([amplitude * line for amplitude in amplitudes]).expand(2, 1, -1, -1, -1)
+
+
+def test_per_channel_and_joint_losses_are_what_they_are_called():
+    target, prediction = waves(1.0, 10.0), waves(1.5, 10.0)
+    per_channel = RelativeL2PerChannel().distance(prediction, target, CONTEXT, GRID)
+    joint = RelativeL2Joint().distance(prediction, target, CONTEXT, GRID)
+    assert float(per_channel) == pytest.approx((0.5 + 0.0) / 2, rel=1e-5)
+    assert float(joint) == pytest.approx(0.5 / math.sqrt(101), rel=1e-5)
+
+
+def test_sobolev_loss_weighs_wavenumbers():
+    target = waves(1.0, wave=1)
+    prediction = target + waves(0.1, wave=5)
+    found = RelativeSobolev(order=1.0, alpha=0.0).distance(prediction, target, CONTEXT, GRID)
+    assert float(found) == pytest.approx(0.1 * 5, rel=1e-5)
+    zero = RelativeSobolev(order=0.0).distance(prediction, target, CONTEXT, GRID)
+    assert float(zero) == pytest.approx(
+        float(RelativeL2PerChannel().distance(prediction, target, CONTEXT, GRID)), rel=1e-5
+    )
+
+
+def test_mean_squared_error():
+    assert float(MeanSquaredError().distance(waves(1.0), waves(0.0), CONTEXT, GRID)) == pytest.approx(0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", [RelativeL2PerChannel(), RelativeL2Joint(), RelativeSobolev()])
+def test_a_vanishing_target_gives_a_finite_loss_and_gradient(loss):
+    prediction = waves(1.0).clone().requires_grad_()
+    value = loss.distance(prediction, waves(0.0), CONTEXT, GRID)
+    value.backward()
+    assert bool(torch.isfinite(value))
+    assert bool(torch.isfinite(prediction.grad).all())
+
+
+def metadata(**changes) -> Metadata:
+    return Metadata(
+        **{"name": "set", "grid": GRID, "channels": (Channel("vorticity"),), "frame_interval": 0.1, **changes}
+    )
+
+
+def test_symmetries_keep_vorticity_the_curl_of_a_velocity_of_equal_energy():
+    field = torch.randn(2, 2, 1, 16, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    batch = Batch(field[:, :1], field[:, 1:], CONTEXT)
+    energy = velocity_from_vorticity(batch.history[:, 0, 0], GRID.periods).square().sum((-3, -2, -1))
+    seen = set()
+    for seed in range(40):
+        torch.manual_seed(seed)
+        turned = SquareSymmetries().transform(batch)
+        velocity = velocity_from_vorticity(turned.history[:, 0, 0], GRID.periods)
+        torch.testing.assert_close(velocity.square().sum((-3, -2, -1)), energy)
+        seen.add(tuple(round(float(value), 6) for value in turned.history[0, 0, 0, 0, :3]))
+    assert len(seen) == 8
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"channels": (Channel("velocity_x"), Channel("velocity_y"))},
+        {"grid": Grid((Axis("x", period=1.0), Axis("y", period=2.0)))},
+        {"grid": Grid((Axis("x", period=1.0), Axis("y")))},
+    ],
+)
+def test_data_without_the_symmetry_are_refused(changes):
+    SquareSymmetries().check(metadata())
+    with pytest.raises(ValueError, match="leave the augmentation out"):
+        SquareSymmetries().check(metadata(**changes))
