@@ -4,7 +4,8 @@
     python benchmarks/small.py --dry-run  # the commands alone
 
 Each step is one ``pdesurrogate`` command; what exists is not made again. Data and full checkpoints lie in ``runs/``
-(not in the repository), reports in ``benchmarks/reports``, weights of at most 4 MB in ``benchmarks/checkpoints``.
+(not in the repository), reports in ``benchmarks/reports``, weights of at most 4 MB in ``benchmarks/checkpoints``; larger ones are
+remade from their configuration and seed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,7 +49,7 @@ def _train_and_evaluate(problem: str, model: str, seed: int) -> Iterator[tuple[P
     last = folder / "checkpoints" / "last.ckpt"
     fit = ["fit", "-c", f"benchmarks/configs/{problem}/{model}.yaml", "--seed_everything", str(seed)]
     yield last, [*fit, "--data.seed", str(seed), "--trainer.logger", json.dumps([logger])]
-    slim = CHECKPOINTS / problem / f"{model}_seed{seed}.ckpt"
+    slim = RUNS / problem / f"{model}_seed{seed}.ckpt"
     yield slim, ["slim", str(last), str(slim)]
     out = REPORTS / problem / f"{model}_seed{seed}"
     yield out / "report.json", ["evaluate", "--checkpoint", str(slim), *_evaluation(problem, out)]
@@ -64,10 +66,14 @@ def _evaluation(problem: str, out: Path) -> list[str]:
 
 
 def _slim(source: str, target: str) -> None:
-    """Weights, specification and training record of a checkpoint, without the optimizer's state."""
+    """Weights, specification and training record of a checkpoint, without the optimizer's state; kept if small."""
     from pdesurrogate.steppers.surrogate import Surrogate, load_checkpoint
 
-    Surrogate.from_checkpoint(source).save(target, training=load_checkpoint(source)["training"])
+    slim = Surrogate.from_checkpoint(source).save(target, training=load_checkpoint(source)["training"])
+    if slim.stat().st_size <= LARGEST_CHECKPOINT:
+        kept = CHECKPOINTS / slim.relative_to(RUNS)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(slim, kept)
 
 
 def main() -> int:
@@ -87,9 +93,6 @@ def main() -> int:
         status = subprocess.run([sys.executable, "-m", "pdesurrogate", *command], check=False).returncode
         if status != 0:
             return status
-    large = [path for path in CHECKPOINTS.rglob("*.ckpt") if path.stat().st_size > LARGEST_CHECKPOINT]
-    for path in large:
-        print(f"{path} is larger than {LARGEST_CHECKPOINT / 1e6:g} MB: keep its configuration and seed, not the file")
     return 0
 
 

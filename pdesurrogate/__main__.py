@@ -17,6 +17,11 @@ _VERBS = {
     "datasets": "list, show and convert data sets",
     "doctor": "versions, devices, what is missing",
 }
+_AFTER_INTERRUPT = {
+    "demo": "the same command continues",
+    "generate": "the same command continues",
+    "fit": "continue from the last whole epoch with --ckpt_path .../checkpoints/last.ckpt",
+}
 _TRAINING = ("fit", "validate", "test", "predict")
 
 
@@ -55,10 +60,12 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"pdesurrogate {verb}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(
-            f"\npdesurrogate {verb}: interrupted. Finished work is kept; the same command continues.", file=sys.stderr
-        )
+    except (KeyboardInterrupt, SystemExit) as stop:
+        # Lightning turns Ctrl-C into an exit of its own.
+        if isinstance(stop, SystemExit) and not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        hint = _AFTER_INTERRUPT.get(verb, "nothing half-done is taken for whole")
+        print(f"\npdesurrogate {verb}: interrupted; {hint}.", file=sys.stderr)
         return 130
 
 

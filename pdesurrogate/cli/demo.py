@@ -127,8 +127,6 @@ def _train(sizes: Sizes, out: Path, device: str, seed: int) -> Path:
     )
     last = out / "training" / "last.ckpt"
     trainer.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     trainer.save_checkpoint(out / "fno.ckpt.part", weights_only=True)
     (out / "fno.ckpt.part").replace(final)
     return final

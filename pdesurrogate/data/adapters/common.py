@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
+from pdesurrogate.fields.trajectory import Context, Trajectory
 
 
 def splits_in_file_order(total: int, train: int, val: int, test: int) -> dict[str, range]:
@@ -158,6 +161,21 @@ def require_split(splits: dict[str, range], split: str, *, path: Path) -> range:
             "Give that split a size when the file is opened."
         )
     return splits[split]
+
+
+def lazy_trajectories(
+    samples: Iterable[int],
+    metadata: Metadata,
+    coordinates: tuple[Tensor, ...],
+    times: Tensor,
+    viscosity: float | None,
+    read_into: Callable[[int, int, Tensor], None],
+) -> list[Trajectory]:
+    """Trajectories of the given samples of a file; ``read_into(sample, start, out)`` fills frames from ``start`` on."""
+    parameters = None if viscosity is None else torch.tensor([viscosity], dtype=torch.float32)
+    shape = (len(times), len(metadata.channels), *(len(points) for points in coordinates))
+    context = Context(coordinates, parameters=parameters)
+    return [Trajectory(metadata, context, times, partial(read_into, sample), shape) for sample in samples]
 
 
 def require_file(path: Path) -> None:

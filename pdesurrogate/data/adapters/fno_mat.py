@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pdesurrogate.data.adapters.common import (
     frame_times,
+    lazy_trajectories,
     require_file,
     require_finite,
     require_split,
@@ -29,7 +30,7 @@ from pdesurrogate.data.adapters.common import (
     vorticity_metadata,
 )
 from pdesurrogate.fields.grid import Metadata
-from pdesurrogate.fields.trajectory import Context, Trajectory
+from pdesurrogate.fields.trajectory import Trajectory
 
 Array = npt.NDArray[Any]
 
@@ -91,7 +92,7 @@ class FnoMat:
         self._times = times
         grid, self._coordinates = square_box((nx, ny), length, what=f"variable u of {self.path}")
         self._splits = splits_in_file_order(samples, train, val, test)
-        self._parameters = None if viscosity is None else torch.tensor([viscosity], dtype=torch.float32)
+        self._viscosity = viscosity
         self._metadata = vorticity_metadata(
             self.path, grid, "vorticity", interval, viscosity, {"initial_frame": str(initial_frame).lower()}
         )
@@ -106,23 +107,16 @@ class FnoMat:
         """Splits with at least one trajectory."""
         return tuple(self._splits)
 
-    def trajectories(self, split: str) -> list[Trajectory]:
+    def trajectories(self, split: str) -> Sequence[Trajectory]:
         """Lazy trajectories of a split, in file order.
 
         Raises:
             ValueError: if there is no such split.
         """
-        shape = (len(self._times), 1, *(len(points) for points in self._coordinates))
-        return [
-            Trajectory(
-                metadata=self._metadata,
-                context=Context(self._coordinates, parameters=self._parameters),
-                times=self._times,
-                read_into=partial(self._read_into, sample),
-                shape=shape,
-            )
-            for sample in require_split(self._splits, split, path=self.path)
-        ]
+        samples = require_split(self._splits, split, path=self.path)
+        return lazy_trajectories(
+            samples, self._metadata, self._coordinates, self._times, self._viscosity, self._read_into
+        )
 
     def _read_into(self, sample: int, start: int, out: Tensor) -> None:
         target, first = out, start

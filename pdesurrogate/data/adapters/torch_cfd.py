@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import warnings
 import zipfile
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pdesurrogate.data.adapters.common import (
     frame_times,
+    lazy_trajectories,
     require_file,
     require_finite,
     require_split,
@@ -26,7 +27,7 @@ from pdesurrogate.data.adapters.common import (
     vorticity_metadata,
 )
 from pdesurrogate.fields.grid import Metadata
-from pdesurrogate.fields.trajectory import Context, Trajectory
+from pdesurrogate.fields.trajectory import Trajectory
 
 
 class TorchCfd:
@@ -75,7 +76,7 @@ class TorchCfd:
         interval = float(self._times[1] - self._times[0]) if frame_interval is None else frame_interval
         grid, self._coordinates = square_box((nx, ny), length, what=f"field {field} of {self.path}")
         self._splits = splits_in_file_order(samples, max(samples - test, 0) if train is None else train, val, test)
-        self._parameters = None if viscosity is None else torch.tensor([viscosity], dtype=torch.float32)
+        self._viscosity = viscosity
         self._metadata = vorticity_metadata(self.path, grid, field, interval, viscosity, {})
 
     @property
@@ -88,23 +89,16 @@ class TorchCfd:
         """Splits with at least one trajectory."""
         return tuple(self._splits)
 
-    def trajectories(self, split: str) -> list[Trajectory]:
+    def trajectories(self, split: str) -> Sequence[Trajectory]:
         """Lazy trajectories of a split, in file order.
 
         Raises:
             ValueError: if there is no such split.
         """
-        shape = (len(self._times), 1, *(len(points) for points in self._coordinates))
-        return [
-            Trajectory(
-                metadata=self._metadata,
-                context=Context(self._coordinates, parameters=self._parameters),
-                times=self._times,
-                read_into=partial(self._read_into, sample),
-                shape=shape,
-            )
-            for sample in require_split(self._splits, split, path=self.path)
-        ]
+        samples = require_split(self._splits, split, path=self.path)
+        return lazy_trajectories(
+            samples, self._metadata, self._coordinates, self._times, self._viscosity, self._read_into
+        )
 
     def _read_into(self, sample: int, start: int, out: Tensor) -> None:
         if self._values is None:

@@ -1,0 +1,262 @@
+"""Speed side by side with the libraries that do the same thing; prints Markdown tables of ratios.
+
+    python benchmarks/speed/run.py [--quick] [--only fno solver schemes] [--output results.md]
+
+Contestants alternate within every round, on one thread, and are measured in CPU time of the process, which other load
+on the machine disturbs least. A ratio is taken within a round; the tables give its median and range. Nothing is timed
+before both sides have given the same numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import math
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pdesurrogate.models.neuralop import NeuralOperator, from_neuralop
+from pdesurrogate.simulators.navier_stokes import NavierStokes2d
+from pdesurrogate.simulators.random_fields import McWilliams
+from pdesurrogate.simulators.time_schemes import ETDRK4, RK2CrankNicolson, RK4CrankNicolson, TimeScheme
+
+Contestants = dict[str, Callable[[], object]]
+
+
+def alternate(contestants: Contestants, rounds: int, repeats: int) -> dict[str, list[float]]:
+    """CPU seconds of one call, ``rounds`` of them for each contestant, after one round that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for round_number in range(rounds + 1):
+        for name, function in contestants.items():
+            start = time.process_time()
+            for _ in range(repeats):
+                function()
+            if round_number:
+                seconds[name].append((time.process_time() - start) / repeats)
+    return seconds
+
+
+def ratio(slow: list[float], fast: list[float]) -> str:
+    """Median and range of the ratios of single rounds."""
+    ratios = [a / b for a, b in zip(slow, fast, strict=True)]
+    return f"**{statistics.median(ratios):.2f}** ({min(ratios):.2f}–{max(ratios):.2f})"
+
+
+def relative_difference(a: Tensor, b: Tensor) -> float:
+    """Largest difference in units of the largest value."""
+    return float((a - b).abs().max() / b.abs().max())
+
+
+def forward(network: nn.Module, fields: Tensor) -> None:
+    """The output, without a graph."""
+    with torch.no_grad():
+        network(fields)
+
+
+def gradients(network: nn.Module, fields: Tensor) -> None:
+    """Forward and backward, on the mean square of the output."""
+    torch.autograd.grad(network(fields).square().mean(), list(network.parameters()))
+
+
+def training_step(network: nn.Module, optimizer: torch.optim.Optimizer, fields: Tensor) -> None:
+    """Forward, backward and update."""
+    optimizer.zero_grad(set_to_none=True)
+    network(fields).square().mean().backward()
+    optimizer.step()
+
+
+def compare_fno(quick: bool) -> list[str]:
+    """Our FNO and neuraloperator's with the same weights."""
+    lines = [
+        "## FNO against neuraloperator 2.0, equal weights",
+        "",
+        "CPU time of neuraloperator over ours: median and range over the rounds. Update: AdamW, the same for both;",
+        "the last column gives ours the fused one, which complex parameters rule out for neuraloperator.",
+        "",
+        "| grid | modes | width | batch | difference | forward | forward, backward | with update | ours fused |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    cases: list[tuple[tuple[int, ...], tuple[int, ...], int, int]] = [
+        ((64, 64), (24, 24), 32, 8),
+        ((64, 64), (40, 40), 32, 16),
+        ((128, 128), (32, 32), 32, 4),
+        ((256, 256), (64, 64), 24, 1),
+        ((32, 32, 16), (16, 16, 16), 32, 1),
+    ]
+    for grid, modes, width, batch in cases[:1] if quick else cases:
+        torch.manual_seed(0)
+        try:
+            theirs = NeuralOperator("FNO", channels=1, modes=modes, width=width)
+        except ImportError:
+            return [*lines[:2], "Not run: neuraloperator is not installed.", ""]
+        networks: dict[str, nn.Module] = {"theirs": theirs, "ours": from_neuralop(theirs.network)}
+        fields = torch.randn(batch, 1, 1, *grid)
+        with torch.no_grad():
+            difference = relative_difference(networks["ours"](fields), theirs(fields))
+        if difference > 1e-5:
+            raise RuntimeError(f"Expected equal outputs at {grid} but they differ by {difference:.1e}.")
+        cells = []
+        for kind in ("forward", "gradients", "update", "fused"):
+            contestants: Contestants = {}
+            for name, network in networks.items():
+                optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, fused=(kind, name) == ("fused", "ours"))
+                if kind in ("forward", "gradients"):
+                    contestants[name] = functools.partial(forward if kind == "forward" else gradients, network, fields)
+                else:
+                    contestants[name] = functools.partial(training_step, network, optimizer, fields)
+            seconds = alternate(contestants, rounds=3 if quick else 9, repeats=2)
+            cells.append(ratio(seconds["theirs"], seconds["ours"]))
+        shape, kept = ("x".join(map(str, sizes)) for sizes in (grid, modes))
+        lines.append(f"| {shape} | {kept} | {width} | {batch} | {difference:.0e} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def compare_solver(quick: bool) -> list[str]:
+    """Our Navier-Stokes solver and torch-cfd's: same equation, scheme, step, mask and initial field."""
+    lines = ["## Navier–Stokes 2-D against torch-cfd 0.2.6, one RK4-CN step", ""]
+    try:
+        from torch_cfd.grids import Grid
+        from torch_cfd.spectral import NavierStokes2DSpectral, RK4CrankNicolsonStepper, brick_wall_filter_2d
+    except ImportError:
+        return [*lines, "Not run: torch-cfd is not installed (pip install torch-cfd==0.2.6).", ""]
+    lines += [
+        "CPU time of torch-cfd over ours, and ours in milliseconds. No forcing, float32, field in and field out every",
+        "20 steps. Difference after these 20 steps.",
+        "",
+        "| grid | batch | difference | ratio | ours, ms a step |",
+        "|---|---|---|---|---|",
+    ]
+    steps, time_step = 20, 1e-3
+    for resolution, batch in [(64, 8)] if quick else [(64, 8), (128, 8), (256, 1)]:
+        grid = Grid(shape=(resolution, resolution), domain=((0, 2 * math.pi), (0, 2 * math.pi)))
+        theirs = NavierStokes2DSpectral(viscosity=1e-3, grid=grid, step_fn=RK4CrankNicolsonStepper())
+        mask = brick_wall_filter_2d(grid)
+        ours = NavierStokes2d(
+            resolution,
+            1e-3,
+            frame_interval=steps * time_step,
+            steps_per_frame=steps,
+            scheme=RK4CrankNicolson(),
+            mask=mask,
+        )
+        generator = torch.Generator().manual_seed(0)
+        drawn = McWilliams().sample(batch, (resolution, resolution), ours.grid.periods, generator)[:, 0]
+        state = torch.fft.irfft2(torch.fft.rfft2(drawn) * mask).float()
+
+        def step_theirs(state: Tensor = state, solver: nn.Module = theirs) -> Tensor:
+            return torch.fft.irfft2(solver(torch.fft.rfft2(state), time_step, steps=steps)[0])
+
+        def step_ours(state: Tensor = state, solver: NavierStokes2d = ours) -> Tensor:
+            return solver.advance(state.unsqueeze(1), steps)[:, 0]
+
+        with torch.no_grad():
+            difference = relative_difference(step_ours(), step_theirs())
+            if difference > 1e-4:
+                raise RuntimeError(f"Expected equal fields at {resolution} but they differ by {difference:.1e}.")
+            seconds = alternate({"theirs": step_theirs, "ours": step_ours}, rounds=3 if quick else 9, repeats=1)
+        own = statistics.median(seconds["ours"]) / steps * 1e3
+        factor = ratio(seconds["theirs"], seconds["ours"])
+        lines.append(f"| {resolution}x{resolution} | {batch} | {difference:.0e} | {factor} | {own:.2f} |")
+    return [*lines, ""]
+
+
+def compare_schemes(quick: bool) -> list[str]:
+    """Error against work of our time schemes on decaying turbulence."""
+    lines = [
+        "## Time schemes at equal work",
+        "",
+        "Decaying turbulence (McWilliams) at 64x64, four fields in float64, from time 1 to time 2: relative L2 error",
+        "against ETDRK4 with four times the most steps, and CPU seconds. Error at equal work: the largest work of the",
+        "cheapest scheme, with the others' errors interpolated to it on logarithmic axes.",
+        "",
+    ]
+    counts = (25, 50) if quick else (25, 50, 100, 200, 400)
+    for viscosity in (1e-3,) if quick else (1e-3, 1e-2):
+        errors, seconds = work_and_precision(viscosity, counts, rounds=1 if quick else 5)
+        names = list(errors)
+        lines += [
+            f"Viscosity {viscosity:g}:",
+            "",
+            "| steps | " + " | ".join(f"{name}: error | seconds" for name in names) + " |",
+            "|---" * (1 + 2 * len(names)) + "|",
+        ]
+        for row, steps in enumerate(counts):
+            cells = (f"{errors[name][row]:.1e} | {seconds[name][row]:.3f}" for name in names)
+            lines.append(f"| {steps} | " + " | ".join(cells) + " |")
+        work = min(seconds[name][-1] for name in names)
+        equal = (f"{name} {at_work(work, seconds[name], errors[name]):.1e}" for name in names)
+        lines += ["", f"Error at {work:.3f} s of work: " + ", ".join(equal) + ".", ""]
+    return lines
+
+
+def work_and_precision(
+    viscosity: float, counts: tuple[int, ...], rounds: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Error and median CPU seconds of each scheme for each number of steps."""
+    schemes: dict[str, TimeScheme] = {
+        "RK2CrankNicolson": RK2CrankNicolson(),
+        "RK4CrankNicolson": RK4CrankNicolson(),
+        "ETDRK4": ETDRK4(),
+    }
+
+    def solver(scheme: TimeScheme, steps: int) -> NavierStokes2d:
+        return NavierStokes2d(
+            64, viscosity, frame_interval=1.0, steps_per_frame=steps, scheme=scheme, precision="float64"
+        )
+
+    errors: dict[str, list[float]] = {name: [] for name in schemes}
+    seconds: dict[str, list[float]] = {name: [] for name in schemes}
+    finest = 4 * counts[-1]
+    with torch.no_grad():
+        reference = solver(ETDRK4(), finest)
+        drawn = McWilliams().sample(4, reference.shape, reference.grid.periods, torch.Generator().manual_seed(0))
+        start = reference.advance(drawn, finest)
+        truth = reference.advance(start, finest)
+        for steps in counts:
+            runs = {name: functools.partial(solver(s, steps).advance, start, steps) for name, s in schemes.items()}
+            timed = alternate({**runs}, rounds=rounds, repeats=1)
+            for name, run in runs.items():
+                errors[name].append(float((run() - truth).norm() / truth.norm()))
+                seconds[name].append(statistics.median(timed[name]))
+    return errors, seconds
+
+
+def at_work(work: float, seconds: list[float], errors: list[float]) -> float:
+    """The error that a scheme reaches in ``work`` seconds, on the line through the two nearest points, log-log."""
+    after = next((i for i, t in enumerate(seconds) if t >= work), len(seconds) - 1)
+    after = max(after, 1)
+    x0, x1 = math.log(seconds[after - 1]), math.log(seconds[after])
+    y0, y1 = math.log(errors[after - 1]), math.log(errors[after])
+    return math.exp(y0 + (y1 - y0) * (math.log(work) - x0) / (x1 - x0))
+
+
+SECTIONS = {"fno": compare_fno, "solver": compare_solver, "schemes": compare_schemes}
+
+
+def main() -> None:
+    """Run the comparisons that were asked for and print or write their tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="first case of each table, few rounds: under a minute")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
+    parser.add_argument("--output", type=Path, help="file to write as well")
+    parser.add_argument("--machine", default="", help="a few words about the machine, for the head of the tables")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    where = f"{arguments.machine}, " if arguments.machine else ""
+    lines = ["# Speed", "", f"{where}one thread, torch {torch.__version__}, CPU time, contestants alternating.", ""]
+    print("\n".join(lines), flush=True)
+    for name in arguments.only:
+        table = SECTIONS[name](arguments.quick)
+        print("\n".join(table), flush=True)
+        lines += table
+    if arguments.output is not None:
+        arguments.output.write_text("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
