@@ -3,9 +3,9 @@
     python benchmarks/small.py            # what is missing, in the order of the list below
     python benchmarks/small.py --dry-run  # the commands alone
 
-Each step is one ``pdesurrogate`` command; what exists is not made again. Data and full checkpoints lie in ``runs/``
-(not in the repository), reports in ``benchmarks/reports``, weights of at most 4 MB in ``benchmarks/checkpoints``; larger ones are
-remade from their configuration and seed.
+Each step is one ``pdesurrogate`` command; what exists is not made again, and a training that was interrupted goes on from
+its last whole epoch. Data and full checkpoints lie in ``runs/`` (not in the repository), reports in ``benchmarks/reports``,
+weights of at most 4 MB in ``benchmarks/checkpoints``; larger ones are remade from their configuration and seed.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def _train_and_evaluate(problem: str, model: str, seed: int) -> Iterator[tuple[P
     folder = RUNS / problem / f"{model}_seed{seed}"
     logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(folder), "name": "", "version": ""}}
     last = folder / "checkpoints" / "last.ckpt"
-    fit = ["fit", "-c", f"benchmarks/configs/{problem}/{model}.yaml", "--seed_everything", str(seed)]
-    yield last, [*fit, "--data.seed", str(seed), "--trainer.logger", json.dumps([logger])]
+    fit = ["fit", "-c", f"{problem}/{model}", "--seed_everything", str(seed), "--trainer.logger", json.dumps([logger])]
+    yield folder / "finished", [*fit, "--ckpt_path", str(last)] if last.exists() else fit
     slim = RUNS / problem / f"{model}_seed{seed}.ckpt"
     yield slim, ["slim", str(last), str(slim)]
     out = REPORTS / problem / f"{model}_seed{seed}"
@@ -93,6 +93,8 @@ def main() -> int:
         status = subprocess.run([sys.executable, "-m", "pdesurrogate", *command], check=False).returncode
         if status != 0:
             return status
+        if command[0] == "fit":  # last.ckpt is there from the first epoch on
+            done.touch()
     return 0
 
 

@@ -117,10 +117,10 @@ def _train(sizes: Sizes, out: Path, device: str, seed: int) -> Path:
     )
     trainer = lightning.Trainer(
         max_epochs=sizes.epochs,
-        accelerator="gpu" if device.startswith("cuda") else "cpu",
-        devices=1,
+        accelerator="cpu" if device == "cpu" else device.partition(":")[0],
+        devices=[int(device.partition(":")[2] or 0)] if device != "cpu" else 1,
         logger=CSVLogger(out / "training", name="", version=""),
-        callbacks=[keep, ReproducibleSteps(seed)],
+        callbacks=[keep, ReproducibleSteps()],
         use_distributed_sampler=False,
         enable_model_summary=False,
         log_every_n_steps=1,
@@ -168,6 +168,5 @@ against its time for a frame.
 What to try next ({out}/report.nc and {out}/data/test.nc open in xarray):
   pdesurrogate evaluate --checkpoint {out}/fno.ckpt --data {out}/data --out runs/again
   pdesurrogate generate ns2d_decaying --out runs/data/ns2d_decaying
-  pdesurrogate fit -c benchmarks/configs/ns2d_decaying/fno.yaml
-  notebooks/01_turbulence_surrogate.ipynb       # the same data and report, plotted step by step
+  pdesurrogate fit -c ns2d_decaying/fno
 """

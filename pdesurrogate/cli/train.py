@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from pathlib import Path
 
 from jsonargparse import ArgumentError
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from pdesurrogate.cli.terminal import quiet_libraries
+from pdesurrogate.data.catalog import config_path
 from pdesurrogate.data.datamodule import ForecastData
+from pdesurrogate.steppers.surrogate import load_checkpoint
 from pdesurrogate.training.callbacks import PredictionArchive, ReproducibleSteps
 from pdesurrogate.training.forecast import ForecastModule
 
@@ -22,13 +25,27 @@ class ForecastCLI(LightningCLI):
         """Links."""
         parser.link_arguments("data.metadata", "model.metadata", apply_on="instantiate")
         parser.link_arguments("data.history_frames", "model.history_frames", apply_on="parse")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=_data_seed, apply_on="parse")
         network = "model.network.init_args"
         parser.link_arguments("data.channels", f"{network}.channels", apply_on="instantiate")
         parser.link_arguments("data.history_frames", f"{network}.history_frames", apply_on="parse")
 
     def before_instantiate_classes(self) -> None:
         """Checkpoints are never unpickled, wherever they come from."""
-        self.config[self.subcommand]["weights_only"] = True
+        chosen = self.config[self.subcommand]
+        chosen["weights_only"] = True
+        path = chosen.get("ckpt_path")
+        if path is not None and path not in _KEYWORDS:
+            load_checkpoint(path)  # refuse it here, with a cure, rather than in the middle of Lightning
+
+
+# What Lightning takes for a path of its own choice.
+_KEYWORDS = ("best", "last", "hpc", "registry")
+
+
+def _data_seed(seed_everything: bool | int) -> int:
+    """One seed for network and order of batches; without a fixed one, any."""
+    return seed_everything if not isinstance(seed_everything, bool) else 0
 
 
 def best_checkpoint() -> ModelCheckpoint:
@@ -38,12 +55,23 @@ def best_checkpoint() -> ModelCheckpoint:
     )
 
 
+def _with_config_files(argv: list[str]) -> list[str]:
+    """Names of shipped configurations, ``-c ns2d_decaying/fno``, replaced by their files."""
+
+    def file_of(option: str, value: str) -> str:
+        if option not in ("-c", "--config") or Path(value).suffix or Path(value).exists():
+            return value
+        return str(config_path(value))
+
+    return [file_of(before, value) for before, value in zip(["", *argv], argv, strict=False)]
+
+
 def main(argv: list[str]) -> int:
     """Run the verb that ``sys.argv`` holds; the exit status."""
     quiet_libraries()
     loggers = ["CSVLogger"] + ["TensorBoardLogger"] * (importlib.util.find_spec("tensorboard") is not None)
     # Processes that DDP relaunches read sys.argv, so it is set rather than passed.
-    sys.argv = ["pdesurrogate", *argv]
+    sys.argv = [sys.argv[0], *_with_config_files(argv)]
     try:
         ForecastCLI(
             ForecastModule,

@@ -19,6 +19,8 @@ from pdesurrogate.steppers.resampled import Resampled
 # A run and its twin at half the time step must agree this well in mean square at every frame to count as stable.
 STABILITY_TOLERANCE = 0.01
 _MOST_STEPS = 4096
+# As the networks compute; a solver timed in double precision would be a handicapped rival.
+_PRECISION = "float32"
 
 
 def persistence() -> tuple[Persistence, ModelCard]:
@@ -51,7 +53,9 @@ def coarse_solver(
     recipe: dict[str, Any] = json.loads(text)
 
     def build(steps: int) -> Simulator:
-        simulator: Simulator = build_simulator(recipe, resolution=resolution, steps_per_frame=steps)
+        simulator: Simulator = build_simulator(
+            recipe, resolution=resolution, steps_per_frame=steps, precision=_PRECISION
+        )
         if isinstance(simulator, nn.Module):
             simulator.to(device)
         return simulator
@@ -65,6 +69,7 @@ def coarse_solver(
         "resolution": resolution,
         "steps_per_frame": steps,
         "time_step": solver.time_step,
+        "precision": _PRECISION,
         "scheme": recipe["simulator"]["init_args"].get("scheme"),
         "largest_stable": f"mean square within {STABILITY_TOLERANCE:g} of half the step, first four given trajectories",
     }

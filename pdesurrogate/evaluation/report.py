@@ -36,11 +36,12 @@ class Report:
 
     @property
     def identity(self) -> str:
-        """Equal for the seeds of one model: name, kind, class, configuration and length of training."""
+        """Equal for the seeds of one model: name, kind, class, configuration and settings of the training."""
         model = self.attributes["model"]
-        training = model["training"] or {}
-        length = [training.get("steps"), training.get("epochs")]
-        return json.dumps([model["name"], model["kind"], model["class_path"], model["config"], length], sort_keys=True)
+        settings = (model["training"] or {}).get("settings")
+        return json.dumps(
+            [model["name"], model["kind"], model["class_path"], model["config"], settings], sort_keys=True
+        )
 
     def save(self, directory: str | Path) -> Path:
         """Write both files into ``directory``; a file appears whole or not at all.

@@ -61,4 +61,5 @@ def sobolev_norm(values: Tensor, periods: Sequence[float], order: float, alpha: 
     symbol = alpha + sum((wave.square() for wave in waves), start=torch.zeros((), device=values.device))
     weights = half_spectrum_weights(shape, device=values.device).to(values.dtype)
     symbol = torch.where(symbol > 0, symbol.clamp(min=torch.finfo(values.dtype).tiny) ** order, 0.0)
-    return (density * symbol * weights).sum(axes).sqrt()
+    # The square root has no derivative at zero: a vanishing field gets a norm of 1e-15 and gradient zero.
+    return (density * symbol * weights).sum(axes).clamp_min(1e-30).sqrt()

@@ -63,9 +63,9 @@ def derivative_wavenumbers(
     The first derivative of the Nyquist wave of a real field is not representable on the grid; leaving it in makes the
     derivative of a real field complex.
     """
-    waves = angular_wavenumbers(shape, periods, dtype=dtype, device=device)
+    waves = integer_wavenumbers(shape, dtype=dtype, device=device)
     return tuple(
-        torch.where(wave.abs() < torch.pi * size / period * (1 - 1e-9), wave, torch.zeros_like(wave))
+        torch.where(2 * wave.abs() < size, wave * (2 * torch.pi / period), 0.0)
         for wave, size, period in zip(waves, shape, periods, strict=True)
     )
 

@@ -22,7 +22,8 @@ class NavierStokes2d(nn.Module):
     The advection is evaluated as ``dxdy (v^2 - u^2) + (dxx - dyy) (u v)`` (Basdevant, J. Comput. Phys. 50 (1983) 209):
     two inverse and two forward real transforms a tendency, against five for the usual ``u dx w + v dy w``, and the same
     function for fields inside the 2/3 mask. Everything runs on the columns that the mask keeps, with real factors
-    computed once.
+    computed once. Spectra are stored ``(batch, columns, x, 2)``, so that all complex transforms run along the contiguous
+    axis.
 
     Args:
         resolution: points along each side; even and at least 8.
@@ -32,9 +33,10 @@ class NavierStokes2d(nn.Module):
         length: side of the box.
         drag: linear friction, per time.
         forcing: steady vorticity source.
-        scheme: time scheme; `ETDRK4` has the smallest error at equal work of the three (``benchmarks/speed``).
+        scheme: time scheme, `ETDRK4` by default: as accurate as RK4–Crank–Nicolson at equal work where viscosity is
+            small, and more so where it matters (``benchmarks/speed/results.md``).
         precision: of the computation; input of another precision is converted and the result converted back.
-        mask: Fourier mask ``(resolution, resolution // 2 + 1)`` in place of the symmetric 2/3 mask.
+        mask: Fourier mask, shape ``(resolution, resolution // 2 + 1)``, in place of the symmetric 2/3 mask.
 
     Example:
         >>> solver = NavierStokes2d(32, viscosity=1e-3, frame_interval=0.1, steps_per_frame=10)
@@ -89,20 +91,21 @@ class NavierStokes2d(nn.Module):
         symbol = -viscosity * (kx.square() + ky.square()) - drag
         factors = torch.stack([(kx.square() - ky.square()) * mask, kx * ky * mask])
         tables = self.scheme.tables(symbol, self.time_step)
-        self._register("mask", mask)
-        self._register("tables", tables.unsqueeze(-1))
-        self._register("velocity_symbol", velocity_symbol(shape, periods)[..., : self._columns])
-        self._register("product_factors", factors.unsqueeze(-1))
+        self._register("mask", mask.mT)
+        # Written out for real and imaginary part: a broadcast innermost axis of two defeats vectorization.
+        self._register("tables", tables.mT.unsqueeze(-1).expand(*tables.mT.shape, 2))
+        self._register("product_factors", factors.mT.unsqueeze(-1).expand(*factors.mT.shape, 2))
+        self._register("velocity_symbol", velocity_symbol(shape, periods)[..., : self._columns].mT)
         source = None
         if forcing is not None:
             x, y = torch.meshgrid(*self.grid.uniform_coordinates(shape), indexing="ij")
             source_hat = torch.fft.rfft2(forcing.vorticity_source(x, y, periods))[:, : self._columns] * mask
-            source = torch.view_as_real(source_hat).contiguous()
+            source = torch.view_as_real(source_hat.mT.contiguous())
         self._register("source", source)
 
     def _register(self, name: str, table: Tensor | None) -> None:
         if table is not None:
-            table = table.to(self.dtype.to_complex() if table.is_complex() else self.dtype)
+            table = table.to(self.dtype.to_complex() if table.is_complex() else self.dtype).contiguous()
         self.register_buffer(name, table, persistent=False)
 
     @property
@@ -155,23 +158,27 @@ class NavierStokes2d(nn.Module):
         return self.to_field(spectrum).unsqueeze(1).to(state.dtype)
 
     def to_spectrum(self, vorticity: Tensor) -> Tensor:
-        """Masked spectrum ``(batch, x, columns, 2)`` of fields ``(batch, x, y)``."""
-        spectrum = torch.fft.rfft2(vorticity.to(self.dtype))[..., : self._columns] * self.mask
-        return torch.view_as_real(spectrum).contiguous()
+        """Masked spectrum ``(batch, columns, x, 2)`` of fields ``(batch, x, y)``."""
+        return torch.view_as_real((self._transform(vorticity.to(self.dtype)) * self.mask).contiguous())
 
     def to_field(self, spectrum: Tensor) -> Tensor:
         """Fields ``(batch, x, y)`` of a spectrum; inverse of `to_spectrum` inside the mask."""
-        return torch.fft.irfft(torch.fft.ifft(torch.view_as_complex(spectrum), dim=-2), n=self.resolution)
+        return self._inverse(torch.view_as_complex(spectrum))
 
     def tendency(self, spectrum: Tensor) -> Tensor:
-        """``f - (u . grad) w`` in Fourier space, masked; shapes ``(batch, x, columns, 2)``."""
-        velocity_hat = self.velocity_symbol * torch.view_as_complex(spectrum).unsqueeze(-3)
-        u, v = torch.fft.irfft(torch.fft.ifft(velocity_hat, dim=-2), n=self.resolution).unbind(-3)
+        """``f - (u . grad) w`` in Fourier space, masked; shapes ``(batch, columns, x, 2)``."""
+        u, v = self._inverse(self.velocity_symbol * torch.view_as_complex(spectrum).unsqueeze(-3)).unbind(-3)
         products = torch.stack((u * v, (v - u) * (v + u)), dim=-3)
-        transformed = torch.fft.fft(torch.fft.rfft(products)[..., : self._columns], dim=-2)
-        uv, difference = torch.view_as_real(transformed).unbind(-4)
+        uv, difference = torch.view_as_real(self._transform(products)).unbind(-4)
         advection = torch.addcmul(uv * self.product_factors[0], difference, self.product_factors[1])
         return advection if self.source is None else advection + self.source
+
+    def _transform(self, fields: Tensor) -> Tensor:
+        """Kept columns ``(..., columns, x)`` of the spectra of ``fields (..., x, y)``."""
+        return torch.fft.fft(torch.fft.rfft(fields)[..., : self._columns].mT)
+
+    def _inverse(self, columns: Tensor) -> Tensor:
+        return torch.fft.irfft(torch.fft.ifft(columns).mT, n=self.resolution)
 
     def extra_repr(self) -> str:
         """What matters, shown by ``print``."""
@@ -186,7 +193,7 @@ def _check_arguments(
 ) -> None:
     if resolution < 8 or resolution % 2:
         raise ValueError(f"Expected an even resolution of at least 8 but got {resolution}.")
-    if viscosity < 0 or drag < 0:
+    if not (viscosity >= 0 and drag >= 0):
         raise ValueError(f"Expected viscosity and drag >= 0 but got {viscosity} and {drag}.")
     if not (frame_interval > 0 and length > 0):
         raise ValueError(f"Expected positive frame_interval and length but got {frame_interval} and {length}.")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter, Callback
 from torch import Tensor
@@ -17,16 +18,18 @@ from pdesurrogate.fields.batch import Batch
 
 
 class ReproducibleSteps(Callback):
-    """Seeds every training step from (seed, step), so that noise and dropout do not depend on when a run was resumed."""
+    """Seeds every training step, so that noise and dropout do not depend on when a run was resumed.
 
-    def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
+    The seed is a function of the data's seed, the step and the rank: runs and devices draw different numbers.
+    """
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Set the generators of all devices."""
-        torch.manual_seed((self.seed * 1_000_003 + trainer.fit_loop.total_batch_idx) % 2**63)
+        step = [_data_of(trainer).seed, trainer.fit_loop.total_batch_idx, trainer.global_rank]
+        state = np.random.SeedSequence(step).generate_state(1, np.uint64)[0]
+        torch.manual_seed(int(state) % 2**63)
 
 
 class PredictionArchive(BasePredictionWriter):
@@ -82,8 +85,7 @@ class PredictionArchive(BasePredictionWriter):
         return archive_path(directory, "test")
 
     def _open(self, trainer: lightning.Trainer) -> ArchiveWriter:
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, ForecastData)
+        data = _data_of(trainer)
         trajectories = data.adapter.trajectories("test")
         first = trajectories[0]
         parameters = None
@@ -102,3 +104,9 @@ class PredictionArchive(BasePredictionWriter):
             parameters=parameters,
             attributes=attributes,
         )
+
+
+def _data_of(trainer: lightning.Trainer) -> ForecastData:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(data, ForecastData)
+    return data

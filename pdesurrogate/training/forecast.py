@@ -184,16 +184,18 @@ class ForecastModule(lightning.LightningModule):
         be resumed in the middle of an epoch.
         """
         trainer = self.trainer
-        if trainer.max_steps > 0:
-            return trainer.max_steps
-        if trainer.max_epochs is None or trainer.max_epochs < 1:
+        limited, epochs = trainer.max_steps > 0, trainer.max_epochs
+        if epochs is None or epochs < 1:
+            if limited:
+                return trainer.max_steps
             raise ValueError(
                 "Expected trainer.max_epochs or trainer.max_steps: the schedule needs the number of steps."
             )
         batches = len(self._data.train_dataloader())
         limit = trainer.limit_train_batches
         batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-        return max(1, -(-batches // trainer.accumulate_grad_batches) * trainer.max_epochs)
+        steps = max(1, -(-batches // trainer.accumulate_grad_batches) * epochs)
+        return min(steps, trainer.max_steps) if limited else steps
 
     def on_fit_start(self) -> None:
         """Start the clock that a report's training time comes from."""
@@ -207,12 +209,38 @@ class ForecastModule(lightning.LightningModule):
         checkpoint[CHECKPOINT_KEY] = self.surrogate.specification()
         checkpoint["training"] = {
             "seed": self._data.seed,
+            "settings": self.settings,
             "steps": int(self.trainer.global_step),
-            "epochs": int(self.trainer.current_epoch),
+            "epochs": self._epochs_done(),
             "wall_time_s": seconds,
             "device": str(self.device),
             "parameters_without_gradient": self._never_stepped(),
         }
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How the network is trained, in plain values: what must agree for two runs to differ in the seed alone."""
+        data, trainer = self._data, self.trainer
+        return {
+            "loss": _described(self.loss),
+            "learning_rate": self.learning_rate,
+            "weight_decay": self.weight_decay,
+            "schedule": _described(self.schedule),
+            "unroll": self.unroll,
+            "input_noise": self.input_noise,
+            "augmentation": _described(self.augmentation),
+            "target_frames": data.target_frames,
+            "batch_size": data.batch_size * trainer.world_size * trainer.accumulate_grad_batches,
+            "stride": data.stride,
+            "max_epochs": trainer.max_epochs,
+            "max_steps": trainer.max_steps,
+            "precision": str(trainer.precision),
+        }
+
+    def _epochs_done(self) -> int:
+        """Epochs begun so far; Lightning counts the running one only after its checkpoint is written."""
+        batches = self.trainer.global_step * self.trainer.accumulate_grad_batches
+        return -(-batches // max(int(self.trainer.num_training_batches), 1))
 
     def _never_stepped(self) -> list[str]:
         """Trainable parameters that no gradient has reached so far: AdamW keeps no state for them."""
@@ -230,7 +258,9 @@ class ForecastModule(lightning.LightningModule):
         if CHECKPOINT_KEY not in checkpoint:
             raise ValueError(f"Expected a checkpoint of pdesurrogate but it has no {CHECKPOINT_KEY!r} entry.")
         ours, theirs = _flat(self.surrogate.specification()), _flat(checkpoint[CHECKPOINT_KEY])
-        keys = [key for key in sorted(ours.keys() | theirs.keys()) if not key.startswith("metadata.attributes")]
+        # The name of a data set and where it came from may differ; its fields may not.
+        ignored = ("metadata.attributes", "metadata.name")
+        keys = [key for key in sorted(ours.keys() | theirs.keys()) if not key.startswith(ignored)]
         differences = [
             f"{key}: {ours.get(key)!r} in the configuration, {theirs.get(key)!r} in the checkpoint"
             for key in keys
@@ -242,7 +272,15 @@ class ForecastModule(lightning.LightningModule):
                 + "; ".join(differences)
                 + ". Use the configuration that the checkpoint was trained with."
             )
-        self.training_seconds = float(checkpoint["training"]["wall_time_s"])
+        self.training_seconds = float((checkpoint.get("training") or {}).get("wall_time_s", 0.0))
+
+
+def _described(part: object | None) -> dict[str, Any] | None:
+    """Class and plain attributes of a loss, schedule or augmentation."""
+    if part is None:
+        return None
+    plain = {name: value for name, value in vars(part).items() if isinstance(value, bool | int | float | str)}
+    return {"class_path": f"{type(part).__module__}.{type(part).__qualname__}", **plain}
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:

@@ -10,6 +10,9 @@ from pdesurrogate.fields.grid import Grid
 from pdesurrogate.fields.trajectory import Context
 from pdesurrogate.physics.norms import sobolev_norm, weighted_mean
 
+# The square root has no derivative at zero: a vanishing error gets this mean square and gradient zero.
+_TINY = 1e-30
+
 # Keeps the relative error of an almost vanishing target finite: 1e-6 of one standard deviation.
 _FLOOR = 1e-6
 
@@ -28,7 +31,7 @@ class RelativeL2PerChannel:
     def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
         """The mean of the ratios."""
         error, size = _mean_squares(prediction, target, context, grid)
-        return (error.sqrt() / (size.sqrt() + _FLOOR)).mean()
+        return (_root(error) / (_root(size) + _FLOOR)).mean()
 
 
 class RelativeL2Joint:
@@ -37,7 +40,7 @@ class RelativeL2Joint:
     def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
         """The mean of the ratios."""
         error, size = _mean_squares(prediction, target, context, grid)
-        return (error.sum(-1).sqrt() / (size.sum(-1).sqrt() + _FLOOR)).mean()
+        return (_root(error.sum(-1)) / (_root(size.sum(-1)) + _FLOOR)).mean()
 
 
 class RelativeSobolev:
@@ -65,6 +68,10 @@ class MeanSquaredError:
         """The mean over everything."""
         error, _ = _mean_squares(prediction, target, context, grid)
         return error.mean()
+
+
+def _root(mean_square: Tensor) -> Tensor:
+    return mean_square.clamp_min(_TINY).sqrt()
 
 
 def _mean_squares(prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> tuple[Tensor, Tensor]:

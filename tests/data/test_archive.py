@@ -1,0 +1,257 @@
+"""The archive: round trips, resuming, shards, other people's tools, and everything that may be wrong with a file."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import xarray
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pdesurrogate.data import archive as module
+from pdesurrogate.data.adapters.base import Adapter
+from pdesurrogate.data.archive import Archive, ArchiveWriter, archive_path
+from pdesurrogate.data.datamodule import ForecastData
+from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
+
+GRID = Grid((Axis("x", period=1.0, units="m"), Axis("y", period=2.0, units="m")))
+METADATA = Metadata(
+    "set", GRID, (Channel("u", "m/s", "velocity"), Channel("p", "Pa")), 0.5, parameters=("viscosity",), time_units="s"
+)
+SHAPE = (3, 2, 8, 6)  # time, channel, x, y
+
+
+def values(count=5, shape=SHAPE, seed=0):
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+def writer(path, count=5, shape=SHAPE, **options):
+    times = 0.5 * torch.arange(shape[0], dtype=torch.float64)
+    parameters = torch.arange(count, dtype=torch.float64)[:, None]
+    coordinates = GRID.uniform_coordinates(shape[2:])
+    return ArchiveWriter(path, METADATA, coordinates, times, count, parameters=parameters, **options)
+
+
+def write(folder, count=5, split="train"):
+    with writer(folder / f"{split}.nc", count) as file:
+        file.write(0, values(count))
+        return file.finish()
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    count=st.integers(1, 4),
+    frames=st.integers(2, 5),
+    nx=st.integers(2, 9),
+    ny=st.integers(2, 9),
+    seed=st.integers(0, 9),
+)
+def test_round_trip_is_bit_equal(tmp_path_factory, count, frames, nx, ny, seed):
+    folder = tmp_path_factory.mktemp("archive")
+    data = values(count, (frames, 2, nx, ny), seed)
+    with writer(folder / "test.nc", count, (frames, 2, nx, ny)) as file:
+        file.write(0, data)
+        file.finish()
+    found = Archive(folder).trajectories("test")
+    assert torch.equal(torch.stack([trajectory.read() for trajectory in found]), data)
+    assert [float(trajectory.context.parameters) for trajectory in found] == list(range(count))
+
+
+def test_it_is_an_adapter_with_its_metadata(tmp_path):
+    write(tmp_path)
+    archive = Archive(tmp_path)
+    assert isinstance(archive, Adapter)
+    assert archive.metadata == METADATA
+    assert archive.splits == ("train",)
+    with pytest.raises(ValueError, match="Expected one of the splits"):
+        archive.trajectories("test")
+
+
+def test_xarray_sees_units_and_coordinates(tmp_path):
+    with xarray.open_dataset(write(tmp_path), engine="netcdf4") as data:
+        assert data["u"].dims == ("trajectory", "time", "x", "y")
+        assert data["u"].attrs["units"] == "m/s"
+        assert data["x"].attrs == {"axis": "X", "units": "m", "long_name": "x coordinate"}
+        np.testing.assert_array_equal(data["u"].values, values()[:, :, 0].numpy())
+
+
+def test_what_xarray_compressed_is_read_all_the_same(tmp_path):
+    path = write(tmp_path)
+    with xarray.open_dataset(path, engine="netcdf4") as data:
+        data.to_netcdf(
+            tmp_path / "val.nc", engine="netcdf4", encoding={"u": {"zlib": True, "chunksizes": (1, 1, 8, 6)}}
+        )
+    again = Archive(tmp_path).trajectories("val")
+    assert torch.equal(torch.stack([trajectory.read() for trajectory in again]), values())
+
+
+def test_contiguous_variables_are_memory_mapped(tmp_path):
+    write(tmp_path)
+    archive = Archive(tmp_path)
+    archive.trajectories("train")[0].read()
+    (file,) = archive._files["train"]
+    assert all(isinstance(array, np.memmap) for array in file._arrays.values())
+
+
+def test_an_interrupted_file_is_continued_and_its_bytes_are_equal(tmp_path):
+    data = values()
+    whole = write(tmp_path)
+    (tmp_path / "part").mkdir()
+    path = tmp_path / "part" / "train.nc"
+    with writer(path) as file:
+        file.write(2, data[2:4])
+    assert not path.exists()
+    with writer(path) as file:
+        assert file.complete.tolist() == [False, False, True, True, False]
+        with pytest.raises(ValueError, match=r"\[0, 1, 4\] are missing"):
+            file.finish()
+        file.write(0, data[:2])
+        file.write(4, data[4:])
+        file.finish()
+    assert path.read_bytes() == whole.read_bytes()
+
+
+def test_an_unfinished_file_is_never_taken_for_whole(tmp_path):
+    with writer(tmp_path / "train.nc") as file:
+        file.write(0, values(2))
+    with pytest.raises(ValueError, match=r"Unfinished: \['train.nc.part'\]"):
+        Archive(tmp_path)
+    shutil.copy(tmp_path / "train.nc.part", tmp_path / "train.nc")
+    with pytest.raises(ValueError, match="lacks 3"):
+        Archive(tmp_path)
+
+
+def test_another_data_set_is_not_continued(tmp_path):
+    writer(tmp_path / "train.nc").close()
+    with pytest.raises(ValueError, match="begun with other settings"):
+        writer(tmp_path / "train.nc", attributes={"recipe": "another"})
+
+
+def test_shards_are_read_as_one_in_the_order_of_their_numbers(tmp_path):
+    data = values(6)
+    for shard in range(2):
+        numbers = list(range(shard, 6, 2))
+        with writer(archive_path(tmp_path, "train", shard, 2), 3, numbers=numbers) as file:
+            file.write(0, data[numbers])
+            file.finish()
+    found = Archive(tmp_path).trajectories("train")
+    assert torch.equal(torch.stack([trajectory.read() for trajectory in found]), data)
+    archive_path(tmp_path, "train", 0, 2).unlink()
+    with pytest.raises(ValueError, match=r"all shards.*\[0\] are missing"):
+        Archive(tmp_path)
+
+
+def test_reading_works_in_a_forked_worker_and_after_pickling(tmp_path):
+    write(tmp_path)
+    archive = Archive(tmp_path)
+    archive.trajectories("train")[0].read()
+    copy = pickle.loads(pickle.dumps(archive))
+    assert torch.equal(copy.trajectories("train")[3].read(), values()[3])
+    data = ForecastData(archive, batch_size=4, workers=1)
+    batches = list(data._loader(data_windows(archive), shuffle=False))
+    assert torch.equal(torch.cat([batch.history for batch in batches])[0, 0], values()[0, 0])
+
+
+def data_windows(archive):
+    from pdesurrogate.data.windows import Windows
+
+    return Windows(archive.trajectories("train"), 1, 1)
+
+
+def test_a_truncated_file_is_refused(tmp_path):
+    path = write(tmp_path)
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(ValueError, match="truncated"):
+        Archive(tmp_path)
+
+
+def test_values_that_are_not_finite_are_refused_when_written_and_when_fitted(tmp_path):
+    data = values()
+    data[3, 1, 0, 2, 2] = torch.nan
+    with writer(tmp_path / "train.nc") as file, pytest.raises(ValueError, match="trajectory 3"):
+        file.write(0, data)
+    path = write(tmp_path / "other")
+    with h5py.File(path, "r+") as file:
+        file["p"][2, 1] = np.inf
+    with pytest.raises(ValueError, match="Training trajectory 2: .*frame 1, channel 1"):
+        ForecastData(Archive(tmp_path / "other")).statistics  # noqa: B018
+
+
+def test_wrong_axis_order_and_channel_names_are_named(tmp_path):
+    path = write(tmp_path)
+    with xarray.open_dataset(path, engine="netcdf4") as data:
+        turned = data.load().transpose("trajectory", "time", "y", "x")
+        renamed = data.rename(u="velocity")
+    (tmp_path / "a").mkdir()
+    turned.to_netcdf(tmp_path / "a" / "test.nc", engine="netcdf4")
+    with pytest.raises(ValueError, match=r"Expected axes .*'x', 'y'.* but got .*'y', 'x'"):
+        Archive(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    renamed.to_netcdf(tmp_path / "b" / "test.nc", engine="netcdf4")
+    with pytest.raises(ValueError, match=r"'u' is missing; found .*velocity"):
+        Archive(tmp_path / "b")
+
+
+def test_foreign_files_and_missing_folders_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="does not exist"):
+        Archive(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="found none"):
+        Archive(tmp_path)
+    with h5py.File(tmp_path / "test.nc", "w") as file:
+        file["u"] = np.zeros(3)
+    with pytest.raises(ValueError, match="datasets convert"):
+        Archive(tmp_path)
+    (tmp_path / "test.nc").write_text("no HDF5 at all")
+    with pytest.raises(ValueError, match="cannot be opened"):
+        Archive(tmp_path)
+
+
+def test_splits_must_hold_the_same_fields(tmp_path):
+    write(tmp_path)
+    other = Metadata("other", GRID, (Channel("u"),), 0.5)
+    with ArchiveWriter(tmp_path / "val.nc", other, GRID.uniform_coordinates((8, 6)), torch.zeros(1), 1) as file:
+        file.write(0, torch.zeros(1, 1, 1, 8, 6))
+        file.finish()
+    with pytest.raises(ValueError, match=r"channels .* but .*val.nc"):
+        Archive(tmp_path)
+
+
+def test_no_space_is_said_before_anything_is_written(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage._replace(free=100))
+    with pytest.raises(ValueError, match="Free some"):
+        writer(tmp_path / "train.nc")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_keeps_what_is_finished(tmp_path, monkeypatch):
+    data = values()
+    with writer(tmp_path / "train.nc") as file:
+        file.write(0, data[:2])
+
+        def full(*arguments):
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module.os, "pwrite", full)
+            with pytest.raises(ValueError, match="no space left.*run the same command again"):
+                file.write(2, data[2:])
+    with writer(tmp_path / "train.nc") as file:
+        assert file.complete.tolist() == [True, True, False, False, False]
+
+
+@pytest.mark.parametrize("bad", [values(5, (2, 2, 8, 6)), values(5, (3, 1, 8, 6)), values(6)])
+def test_shapes_that_do_not_fit_are_refused(tmp_path, bad):
+    with writer(tmp_path / "train.nc") as file, pytest.raises(ValueError, match="Expected trajectories"):
+        file.write(0, bad)
+
+
+def test_missing_parameters_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="Expected parameters"):
+        ArchiveWriter(tmp_path / "a.nc", METADATA, GRID.uniform_coordinates((8, 6)), torch.arange(3.0), 5)

@@ -1,0 +1,117 @@
+import math
+import re
+
+import pytest
+import yaml
+
+from pdesurrogate.data.catalog import card, cards, config_path, configs_directory, datasets_directory, recipe_path
+
+FRONT = "---\nname: {name}\ntitle: A title\nkind: {kind}\nsize: 1 MB\n---\n# Text\n"
+
+
+def make_card(directory, name="flow", kind="generated", text=None):
+    folder = directory / name
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text(FRONT.format(name=name, kind=kind) if text is None else text)
+    return folder
+
+
+def test_a_wheel_is_preferred_to_the_checkout_beside_it(tmp_path):
+    package = tmp_path / "site" / "pdesurrogate"
+    (tmp_path / "site" / "datasets").mkdir(parents=True)
+    assert datasets_directory(package) == tmp_path / "site" / "datasets"
+    (package / "_resources" / "datasets").mkdir(parents=True)
+    assert datasets_directory(package) == package / "_resources" / "datasets"
+    with pytest.raises(ValueError, match="reinstall"):
+        configs_directory(package)
+
+
+def test_cards_are_read_and_sorted(tmp_path):
+    make_card(tmp_path, "second", kind="published")
+    (make_card(tmp_path, "first") / "recipe.yaml").write_text("name: first\n")
+    found = cards(tmp_path)
+    assert [entry.name for entry in found] == ["first", "second"]
+    assert found[0].text == "# Text\n"
+    assert found[0].recipe == recipe_path("first", tmp_path)
+    assert found[1].recipe is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# No front matter\n",
+        "---\nname: flow\ntitle: A title\n---\n",
+        FRONT.format(name="other", kind="generated"),
+        FRONT.format(name="flow", kind="borrowed"),
+    ],
+)
+def test_incomplete_front_matter_is_refused(tmp_path, text):
+    make_card(tmp_path, text=text)
+    with pytest.raises(ValueError, match="Expected"):
+        cards(tmp_path)
+
+
+def test_unknown_names_list_close_ones(tmp_path):
+    make_card(tmp_path, "decaying")
+    make_card(tmp_path, "forced")
+    with pytest.raises(ValueError, match=r"Did you mean decaying\?"):
+        card("decayin", tmp_path)
+    with pytest.raises(ValueError, match="There are: decaying, forced"):
+        card("zzz", tmp_path)
+    with pytest.raises(ValueError, match="name of a recipe"):
+        recipe_path("decaying", tmp_path)
+
+
+def test_configurations_are_found_by_problem_and_model(tmp_path):
+    (tmp_path / "ns2d").mkdir()
+    (tmp_path / "ns2d" / "fno.yaml").touch()
+    assert config_path("ns2d/fno", tmp_path) == tmp_path / "ns2d" / "fno.yaml"
+    with pytest.raises(ValueError, match="Did you mean ns2d/fno"):
+        config_path("ns2d/fnoo", tmp_path)
+
+
+def described(found):
+    """Numbers of our card's table: splits, frames, interval, first and last time, points, bytes in words."""
+    splits = tuple(map(int, re.search(r"trajectories \| (\d+) train, (\d+) val, (\d+) test", found.text).groups()))
+    frames, interval, start, stop = re.search(
+        r"frames \| (\d+), ([\d.]+) apart, t = ([\d.]+) to ([\d.]+)", found.text
+    ).groups()
+    points = int(re.search(r"grid \| (\d+) x \1", found.text).group(1))
+    return splits, int(frames), float(interval), float(start), float(stop), points
+
+
+@pytest.mark.parametrize("found", [entry for entry in cards() if entry.recipe], ids=lambda entry: entry.name)
+def test_the_numbers_of_a_card_are_those_of_its_recipe(found):
+    recipe = yaml.safe_load(found.recipe.read_text())
+    simulator = recipe["simulator"]["init_args"]
+    splits, frames, interval, start, stop, points = described(found)
+    assert splits == tuple(recipe["trajectories"][split] for split in ("train", "val", "test"))
+    assert (frames, interval, start) == (recipe["frames"], simulator["frame_interval"], recipe.get("warm_up", 0.0))
+    assert stop == pytest.approx(start + interval * (frames - 1))
+    assert points == recipe.get("resolution", simulator["resolution"])
+    size = 4 * sum(splits) * frames * points**2
+    number, unit = found.size.split()
+    assert float(number) * {"MB": 1e6, "GB": 1e9}[unit] == pytest.approx(size, rel=0.03)
+    side = simulator.get("length", 2 * math.pi)
+    assert ("periodic square of side 1 " in found.text) == (side == 1.0)
+    step = simulator["frame_interval"] / simulator["steps_per_frame"]
+    stated = re.search(r"time\s+step\s+([\d.e-]*\d)", found.text).group(1)
+    assert float(stated) == pytest.approx(step)
+    viscosity = re.search(r"\| viscosity \| ([\d.e-]+) \|", found.text).group(1)
+    assert float(viscosity) == simulator["viscosity"]
+    assert found.text.count(f"{simulator['resolution']} x {simulator['resolution']}") >= 1
+    assert f"pdesurrogate generate {found.name} --out" in found.text
+
+
+def test_every_recipe_has_a_card_and_generated_cards_have_recipes():
+    found = {entry.name: entry for entry in cards()}
+    recipes = {path.parent.name for path in datasets_directory().glob("*/recipe.yaml")}
+    assert recipes == {name for name, entry in found.items() if entry.kind == "generated"}
+
+
+@pytest.mark.parametrize("found", cards(), ids=lambda entry: entry.name)
+def test_every_card_has_all_sections(found):
+    sections = re.findall(r"^## (.*)$", found.text, flags=re.MULTILINE)
+    expected = ["Equations", "Parameters", "Fields", "Data"]
+    expected += ["How it is made" if found.kind == "generated" else "How to get it"]
+    assert sections == [*expected, "Licence and citation", "Known faults", "How to judge a surrogate on it"]
