@@ -38,7 +38,7 @@ format: $(READY)  ## put code into the project's format
 	$(BIN)/ruff format .
 
 speed: $(READY)  ## ratios against peers, side by side
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[speed]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[speed]'
 	$(BIN)/python benchmarks/speed/run.py
 
 clean:  ## remove .venv and caches, keep runs/

@@ -3,9 +3,10 @@
     python benchmarks/small.py            # what is missing, in the order of the list below
     python benchmarks/small.py --dry-run  # the commands alone
 
-Each step is one ``pdesurrogate`` command; what exists is not made again, and a training that was interrupted goes on from
-its last whole epoch. Data and full checkpoints lie in ``runs/`` (not in the repository), reports in ``benchmarks/reports``,
-weights of at most 4 MB in ``benchmarks/checkpoints``; larger ones are remade from their configuration and seed.
+Each step is one ``pdesurrogate`` command; what exists is not made again, and a training that was interrupted goes on
+from its last whole epoch. Data and full checkpoints lie in ``runs/`` (not in the repository), reports in
+``benchmarks/reports``, weights of at most 4 MB in ``benchmarks/checkpoints``; larger ones are remade from their
+configuration and seed.
 """
 
 from __future__ import annotations

@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from pdesurrogate.data.datamodule import ForecastData
     from pdesurrogate.evaluation.evaluator import Evaluator
     from pdesurrogate.evaluation.report import Report
-    from pdesurrogate.steppers.rollout import rollout
+    from pdesurrogate.steppers.rollout import forecast, rollout
     from pdesurrogate.steppers.surrogate import Surrogate
     from pdesurrogate.training.forecast import ForecastModule
 
-__all__ = ["Archive", "Evaluator", "ForecastData", "ForecastModule", "Report", "Surrogate", "rollout"]
+__all__ = ["Archive", "Evaluator", "ForecastData", "ForecastModule", "Report", "Surrogate", "forecast", "rollout"]
 
 __getattr__, __dir__ = lazy_face(
     __name__,
@@ -24,6 +24,7 @@ __getattr__, __dir__ = lazy_face(
         "ForecastModule": "training.forecast",
         "Report": "evaluation.report",
         "Surrogate": "steppers.surrogate",
+        "forecast": "steppers.rollout",
         "rollout": "steppers.rollout",
     },
 )

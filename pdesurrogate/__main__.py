@@ -11,7 +11,7 @@ _VERBS = {
     "fit": "train a network (LightningCLI)",
     "validate": "rollout error on the validation split",
     "test": "rollout error on the test split",
-    "predict": "roll out every test trajectory into an archive",
+    "predict": "roll out every test trajectory into an archive, predictions/ below --trainer.default_root_dir",
     "evaluate": "roll out and measure a checkpoint, a solver or a baseline: report and figures",
     "leaderboard": "compare reports: tables and a page",
     "datasets": "list, show and convert data sets",
@@ -57,8 +57,9 @@ def main(argv: list[str] | None = None) -> int:
         module = importlib.import_module(f"pdesurrogate.cli.{'train' if verb in _TRAINING else verb}")
         # LightningCLI reads the verb itself, and relaunched DDP processes read sys.argv.
         return int(module.main(arguments if verb in _TRAINING else arguments[1:]))
-    except ValueError as error:
-        print(f"pdesurrogate {verb}: {error}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        cure = "" if isinstance(error, ValueError) else ". Check that the path is right, writable, and has space left"
+        print(f"pdesurrogate {verb}: {error}{cure}", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, SystemExit) as stop:
         # Lightning turns Ctrl-C into an exit of its own.

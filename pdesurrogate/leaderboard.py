@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pdesurrogate.evaluation.checks import check_coverage, failed_checks, verify_checkpoint
+from pdesurrogate.evaluation.provenance import file_sha256
 from pdesurrogate.evaluation.report import ATTRIBUTES_FILE, Report
 
 RANKED_BY = "relative_l2"
@@ -246,11 +247,16 @@ def _reasons_against(report: Report) -> list[str]:
 
 
 def _find_checkpoint(source: Source, root: Path | None) -> Path | None:
-    """The checkpoint beside the report or below ``root``, by its path or by its name; None if it is not at hand."""
-    file = Path(source.report.attributes["model"]["checkpoint"]["file"])
-    folders = [source.directory] if root is None else [source.directory, root]
-    candidates = [folder / path for folder in folders for path in (file, Path(file.name))]
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
+    """The checkpoint at hand: the file that the report names, beside it, or one of that name and hash below ``root``.
+
+    Below ``root`` files of one name may belong to several problems, so another hash there means another file.
+    """
+    record = source.report.attributes["model"]["checkpoint"]
+    own = source.directory / record["file"]
+    if own.is_file():
+        return own
+    others = [] if root is None else sorted(root.rglob(Path(record["file"]).name))
+    return next((other for other in others if file_sha256(other) == record["sha256"]), None)
 
 
 def _columns(scores: dict[str, dict[str, Any]], ranked_by: str) -> tuple[Column, ...]:

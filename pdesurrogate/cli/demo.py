@@ -161,7 +161,8 @@ def _measure(sizes: Sizes, out: Path, checkpoint: Path, device: str) -> list[Rep
 
 def _closing_lines(out: Path, seconds: float) -> str:
     return f"""\
-Done in {seconds / 60:.1f} minutes. Look at {out}/snapshots.png, spectra.png, errors.png, rollout.gif and leaderboard.html.
+Done in {seconds / 60:.1f} minutes. Look at snapshots.png, spectra.png, errors.png, rollout.gif and leaderboard.html
+in {out}.
 The solver rows are the same equation on coarser grids, at their largest stable time steps: weigh the error of a row
 against its time for a frame.
 

@@ -134,7 +134,7 @@ def _torch() -> dict[str, Any]:
 def _resources() -> dict[str, Any]:
     """Where cards, recipes and configurations were found; a sentence where they were not."""
     try:
-        from pdesurrogate.data import catalog
+        import pdesurrogate.data.catalog as catalog
     except ImportError as error:
         return {"problem": f"cannot be looked for: {error}"}
     found: dict[str, Any] = {}

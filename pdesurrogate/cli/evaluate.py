@@ -44,6 +44,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--start-frame", type=int, metavar="N", help="number of the first predicted frame; default: first possible"
     )
+    parser.add_argument(
+        "--bounds",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="stop a trajectory whose values leave these; default: only when not finite",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for report and figures")
     parser.add_argument("--name", help="label in tables")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="default: %(default)s")
@@ -66,8 +73,10 @@ def main(argv: list[str]) -> int:
     trajectories = archive.trajectories(arguments.split)
     stepper, card = _model(arguments, archive, device)
     start = stepper.history_frames if arguments.start_frame is None else arguments.start_frame
-    frames = arguments.frames or max(len(trajectories[0]) - start, 1)
-    evaluator = Evaluator(batch_size=arguments.batch_size, device=device)
+    frames = max(len(trajectories[0]) - start, 1) if arguments.frames is None else arguments.frames
+    bounds = None if arguments.bounds is None else tuple(arguments.bounds)
+    evaluator = Evaluator(batch_size=arguments.batch_size, device=device, bounds=bounds)
+    arguments.out.mkdir(parents=True, exist_ok=True)  # refuse a bad place before the work
     with progress_bar(f"rolling out {card.name}", unit="trajectories") as progress:
         report = evaluator.evaluate(
             stepper,
@@ -83,6 +92,8 @@ def main(argv: list[str]) -> int:
     if not arguments.no_figures:
         draw(report, evaluator, {card.name: stepper}, trajectories, arguments.out)
     print(score_lines([report]))
+    for trajectory, lead_time in stopped(report):
+        print(f"trajectory {trajectory} stopped at lead time {lead_time:g}: not finite or out of bounds")
     print(arguments.out / "report.json")
     failures = failed_checks(report)
     for failure in failures:
@@ -142,7 +153,10 @@ def _stepper_from(given: str) -> tuple[Stepper, ModelCard]:
     if given.endswith((".yaml", ".yml")):
         if not Path(given).is_file():
             raise ValueError(f"Expected a YAML file but {given} does not exist.")
-        value = yaml.safe_load(Path(given).read_text())
+        try:
+            value = yaml.safe_load(Path(given).read_text())
+        except yaml.YAMLError as error:
+            raise ValueError(f"Expected YAML in {given}: {error}") from error
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--stepper", type=Stepper)
     try:
@@ -180,7 +194,8 @@ def draw(
     files = [save_figure(plot_error_curves([report, *others]), out / "errors.png")]
     if "energy_spectrum_prediction" in report.curves:
         files.append(save_figure(plot_spectra([report, *others]), out / "spectra.png"))
-    if metadata.grid.dimension != 2:
+    extent = tuple(axis.period for axis in metadata.grid.axes)
+    if len(extent) != 2 or None in extent:
         return files
     start = data["start_frame"]
     predictions: dict[str, torch.Tensor] = {}
@@ -190,7 +205,7 @@ def draw(
     channel = metadata.channels[0]
     lead_times = report.curves["lead_time"].values.tolist()
     options: dict[str, Any] = {
-        "extent": metadata.grid.periods,
+        "extent": extent,
         "label": channel.long_name or channel.name,
         "units": channel.units,
         "length_units": metadata.grid.axes[0].units,
@@ -201,6 +216,12 @@ def draw(
     film = out / "rollout.gif"
     save_film(truth[0, :, 0], predictions[first], lead_times, film, prediction_label=first, **options)
     return [*files, film]
+
+
+def stopped(report: Report) -> list[tuple[int, float]]:
+    """Number and lead time of every trajectory that was stopped."""
+    times = report.curves["blow_up_time"].dropna("trajectory")
+    return [(int(number), float(time)) for number, time in zip(times["trajectory"], times, strict=True)]
 
 
 def score_lines(reports: Sequence[Report]) -> str:

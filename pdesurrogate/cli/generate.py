@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
 def _recipe_path(given: str) -> Path:
     """A file as given, else the recipe of the data set of that name."""
     path = Path(given)
-    if path.suffix or path.exists():
+    if path.suffix or path.is_file():
         return path
     from pdesurrogate.data.catalog import card
 

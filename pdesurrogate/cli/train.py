@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentError
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from pdesurrogate.cli.terminal import quiet_libraries
 from pdesurrogate.data.catalog import config_path
@@ -30,13 +30,19 @@ class ForecastCLI(LightningCLI):
         parser.link_arguments("data.channels", f"{network}.channels", apply_on="instantiate")
         parser.link_arguments("data.history_frames", f"{network}.history_frames", apply_on="parse")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Refuse a bad checkpoint here, with a cure; Lightning opens it next."""
+        super().parse_arguments(parser, args)
+        path = self.config[self.config.subcommand].get("ckpt_path")
+        if path is not None and path not in _KEYWORDS:
+            load_checkpoint(path)
+
     def before_instantiate_classes(self) -> None:
         """Checkpoints are never unpickled, wherever they come from."""
         chosen = self.config[self.subcommand]
         chosen["weights_only"] = True
-        path = chosen.get("ckpt_path")
-        if path is not None and path not in _KEYWORDS:
-            load_checkpoint(path)  # refuse it here, with a cure, rather than in the middle of Lightning
+        if self.subcommand == "predict":
+            chosen["return_predictions"] = False  # they go into an archive
 
 
 # What Lightning takes for a path of its own choice.

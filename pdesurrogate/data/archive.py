@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -30,6 +30,7 @@ from pdesurrogate.fields.trajectory import Context, Trajectory
 
 SPLITS = ("train", "val", "test")
 _METADATA = "pdesurrogate_metadata"
+_sync = getattr(os, "fdatasync", os.fsync)  # macOS has fsync alone
 _SHARD = re.compile(r"(?P<split>[a-z]+)(\.(?P<shard>\d+)-of-(?P<shards>\d+))?\.nc")
 
 
@@ -91,7 +92,8 @@ class ArchiveWriter:
             self.complete = file["complete"][:].astype(bool)
         self._descriptor = os.open(self.part, os.O_RDWR)
         try:
-            os.posix_fallocate(self._descriptor, 0, os.fstat(self._descriptor).st_size)
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                os.posix_fallocate(self._descriptor, 0, os.fstat(self._descriptor).st_size)
         except OSError as error:
             os.close(self._descriptor)
             raise _space_error(error, self.part) from error
@@ -100,7 +102,7 @@ class ArchiveWriter:
         """Store trajectories ``first, first + 1, ...``: ``values (n, time, channel, *space)``, physical units.
 
         Raises:
-            ValueError: if shapes do not fit, a value is not finite, or the disk is full. Finished trajectories stay.
+            ValueError: if shapes do not fit or the disk is full. Finished trajectories stay.
         """
         expected = (self._item[0], len(self._channels), *self._item[1:])
         if tuple(values.shape[1:]) != expected or first < 0 or first + len(values) > len(self.complete):
@@ -108,22 +110,15 @@ class ArchiveWriter:
                 f"Expected trajectories {expected} with numbers in 0..{len(self.complete) - 1} "
                 f"but got {tuple(values.shape[1:])} for {first}..{first + len(values) - 1}."
             )
-        bad = ~torch.isfinite(values).flatten(1).all(1)
-        if bool(bad.any()):
-            number = first + int(bad.nonzero()[0])
-            raise ValueError(
-                f"Expected finite values but trajectory {number} of {self.path.name} holds NaN or infinity. "
-                "Most often the simulation was unstable: use a smaller time step."
-            )
         item_bytes = 4 * int(np.prod(self._item))
         try:
             for channel, name in enumerate(self._channels):
                 data = np.ascontiguousarray(values[:, :, channel].detach().cpu().numpy(), dtype="<f4")
                 _pwrite_all(self._descriptor, data, self._offsets[name] + first * item_bytes)
-            os.fdatasync(self._descriptor)
+            _sync(self._descriptor)
             flags = np.ones(len(values), dtype=np.int8)
             _pwrite_all(self._descriptor, flags, self._offsets["complete"] + first)
-            os.fdatasync(self._descriptor)
+            _sync(self._descriptor)
         except OSError as error:
             raise _space_error(error, self.part) from error
         self.complete[first : first + len(values)] = True
@@ -138,7 +133,11 @@ class ArchiveWriter:
             missing = np.flatnonzero(~self.complete).tolist()
             raise ValueError(f"Expected all trajectories to be written, but {missing} are missing in {self.part}.")
         self.close()
-        os.replace(self.part, self.path)
+        try:
+            os.replace(self.part, self.path)
+        except FileNotFoundError:
+            if not self.path.exists():  # else another process finished the same file
+                raise
         return self.path
 
     def close(self) -> None:
@@ -175,8 +174,12 @@ class Archive:
         self._files = {split: tuple(_File(file) for file in files) for split, files in _find(self.path).items()}
         first = next(iter(self._files.values()))[0]
         self._metadata = first.metadata
-        for file in (file for files in self._files.values() for file in files):
-            self._metadata.require_same_fields(file.metadata, what=str(file.path))
+        for files in self._files.values():
+            for file in files:
+                file.require_same_data(first)
+            numbers = [number for file in files for number in file.numbers]
+            if len(set(numbers)) < len(numbers):
+                raise ValueError(f"Expected every trajectory once in {self.path} but some numbers occur in two files.")
 
     @property
     def metadata(self) -> Metadata:
@@ -226,13 +229,9 @@ class _File:
         for name in ("recipe", "content_hash", "source"):
             if name in file.attrs:
                 self.metadata.attributes[name] = _text(file.attrs[name])
+        _require_variables(file, self.metadata, self.path)
         dims = ("trajectory", "time", *self.metadata.grid.axis_names)
         for name in self.metadata.channel_names:
-            if name not in file:
-                raise ValueError(
-                    f"Expected channels {self.metadata.channel_names} in {self.path} but {name!r} is missing; "
-                    f"found {sorted(file)}."
-                )
             found = tuple(Path(dim[0].name).name if len(dim) else "?" for dim in file[name].dims)
             if found != dims:
                 raise ValueError(
@@ -245,11 +244,35 @@ class _File:
             raise ValueError(f"Expected a finished archive but {self.path} lacks {int((complete == 0).sum())} of them.")
         self.numbers = file["trajectory"][:].tolist() if "trajectory" in file else list(range(self._shape[0]))
         self._times = torch.from_numpy(np.asarray(file["time"][:], dtype=np.float64))
+        if not bool((self._times.diff() > 0).all()):
+            raise ValueError(f"Expected increasing times in {self.path} but got {self._times.tolist()[:4]} ...")
         axes = self.metadata.grid.axis_names
         self._coordinates = tuple(torch.from_numpy(np.asarray(file[axis][:], dtype=np.float32)) for axis in axes)
         self.metadata.grid.check_coordinates(self._coordinates)
         parameters = [np.asarray(file[name][:], dtype=np.float32) for name in self.metadata.parameters]
         self._parameters = torch.from_numpy(np.stack(parameters, -1)) if parameters else None
+
+    def require_same_data(self, other: _File) -> None:
+        """Refuse a file of another data set, grid or length, which a split or a directory must not mix.
+
+        Raises:
+            ValueError: naming what differs.
+        """
+        other.metadata.require_same_fields(self.metadata, what=str(self.path))
+        hashes = [file.metadata.attributes.get("content_hash") for file in (self, other)]
+        if hashes[0] != hashes[1]:
+            raise ValueError(
+                f"Expected one data set in a directory but {self.path.name} and {other.path.name} come from different "
+                "recipes or sources; generate or convert them anew, each into a directory of its own."
+            )
+        same = self._shape[2:] == other._shape[2:] and all(
+            torch.equal(ours, theirs) for ours, theirs in zip(self._coordinates, other._coordinates, strict=True)
+        )
+        if not same:
+            raise ValueError(
+                f"Expected one grid in a directory but {self.path.name} has {self._shape[2:]} points and "
+                f"{other.path.name} {other._shape[2:]}, or other coordinates."
+            )
 
     def trajectories(self) -> list[Trajectory]:
         shape = (self._shape[1], len(self.metadata.channels), *self._shape[2:])
@@ -333,14 +356,30 @@ class _Header:
         try:
             with h5py.File(part, "r") as file:
                 same = all(_text(file.attrs.get(key, "")) == value for key, value in self.attributes.items())
-                same = same and file["trajectory"][:].tolist() == self.numbers
-        except OSError:
+                same = same and all(self._matches(file, name, values) for name, values in self.variables())
+                sizes = (self.trajectories, len(self.times), *(len(points) for points in self.coordinates))
+                same = same and all(file[channel].shape == sizes for channel in self.metadata.channel_names)
+        except (OSError, KeyError):
             same = False
         if not same:
             raise ValueError(
                 f"Expected to continue the same data set, but {part} was begun with other settings. "
                 "Delete it, or choose another output directory."
             )
+
+    def variables(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+        """Names and values of everything but fields and flags."""
+        yield "trajectory", np.asarray(self.numbers)
+        yield "time", np.asarray(self.times)
+        for axis, points in zip(self.metadata.grid.axes, self.coordinates, strict=True):
+            yield axis.name, np.asarray(points)
+        for column, name in enumerate(self.metadata.parameters):
+            assert self.parameters is not None
+            yield name, np.asarray(self.parameters[:, column])
+
+    @staticmethod
+    def _matches(file: h5py.File, name: str, values: npt.NDArray[Any]) -> bool:
+        return bool(np.array_equal(file[name][:], values.astype(file[name].dtype)))
 
     def write(self, part: Path) -> None:
         import netCDF4
@@ -384,6 +423,25 @@ class _Header:
             temporary.unlink(missing_ok=True)
             raise _space_error(error, part) from error
         os.replace(temporary, part)
+
+
+def _require_variables(file: h5py.File, metadata: Metadata, path: Path) -> None:
+    """All that the metadata name must be there, and fields must be plain floating-point numbers."""
+    names = ("time", *metadata.grid.axis_names, *metadata.parameters, *metadata.channel_names)
+    # A dimension without a variable is stored as a blank scale whose NAME says so.
+    blank = "This is a netCDF dimension but not a netCDF variable"
+    missing = [name for name in names if name not in file or _text(file[name].attrs.get("NAME", "")).startswith(blank)]
+    if missing:
+        raise ValueError(
+            f"Expected the variables {names} in {path} but {missing} are missing; found {sorted(file)}. "
+            "Generate or convert the data again."
+        )
+    for name in metadata.channel_names:
+        if file[name].dtype.kind != "f" or {"scale_factor", "add_offset"} & set(file[name].attrs):
+            raise ValueError(
+                f"Expected {name!r} in {path} as plain floating-point numbers but it is packed ({file[name].dtype}); "
+                "save it without scale_factor and add_offset."
+            )
 
 
 def _text(attribute: Any) -> str:

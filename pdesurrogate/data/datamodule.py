@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import lightning
@@ -15,14 +16,15 @@ from pdesurrogate.data.windows import Windows, as_batch
 from pdesurrogate.fields.batch import Batch
 from pdesurrogate.fields.grid import Metadata
 from pdesurrogate.fields.normalizer import RunningMoments
+from pdesurrogate.fields.trajectory import Trajectory
 
 
 class Statistics(NamedTuple):
-    """Of the training split, each ``(channel,)``."""
+    """Of the training split, each ``(channel,)``; increments are root mean squares of one-frame differences."""
 
     mean: Tensor
     std: Tensor
-    increment_std: Tensor
+    increment_rms: Tensor
 
 
 class ForecastData(lightning.LightningDataModule):
@@ -64,6 +66,7 @@ class ForecastData(lightning.LightningDataModule):
         self.stride = stride
         self.workers = workers
         self._statistics: Statistics | None = None
+        self._found_finite: set[str] = set()
 
     @property
     def metadata(self) -> Metadata:
@@ -111,15 +114,32 @@ class ForecastData(lightning.LightningDataModule):
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """One window for each test trajectory: its first frames, and all that follow; in order, on one device."""
-        trajectories = self.adapter.trajectories("test")
+        trajectories = self._checked("test")
         frames = len(trajectories[0]) - self.history_frames
         windows = Windows(trajectories, self.history_frames, frames, stride=frames + 1)
         # Lightning rebuilds the loader of this verb with a sampler of its own, which only a plain loader survives.
         return DataLoader(windows, batch_size=self.batch_size, collate_fn=as_batch)
 
     def _rollout_windows(self, split: str) -> Windows:
-        trajectories = self.adapter.trajectories(split)
+        trajectories = self._checked(split)
         return Windows(trajectories, self.history_frames, self.rollout_frames, stride=self.rollout_frames)
+
+    def _checked(self, split: str) -> Sequence[Trajectory]:
+        """Trajectories of a split that is measured on, read through once: a NaN would make every figure NaN.
+
+        Raises:
+            ValueError: if a value is not finite, naming the trajectory.
+        """
+        trajectories = self.adapter.trajectories(split)
+        if split not in self._found_finite:
+            for number, trajectory in enumerate(trajectories):
+                if not bool(torch.isfinite(trajectory.read()).all()):
+                    raise ValueError(
+                        f"Expected finite values but {split} trajectory {number} holds NaN or infinity; "
+                        "remove or regenerate it."
+                    )
+            self._found_finite.add(split)
+        return trajectories
 
     def _loader(self, windows: Windows, *, shuffle: bool) -> ResumableLoader:
         rank, world_size = 0, 1

@@ -16,8 +16,8 @@ class EpochSampler(Sampler[list[int]]):
     """Batches of window indices whose order is a function of (seed, epoch, rank) alone.
 
     Each epoch is a fresh permutation, dealt out to the ranks batch by batch; every rank gets the same number of
-    batches, so the last few windows may be left out. Without shuffling all windows are kept and ranks may differ by
-    one batch.
+    batches, so the last few windows may be left out. Without shuffling every window comes once, dealt out to the ranks
+    one by one.
     """
 
     def __init__(
@@ -31,6 +31,11 @@ class EpochSampler(Sampler[list[int]]):
         self.world_size = world_size
         self.epoch = 0
         self.skip = 0
+        self._resumed_epoch = 0
+        if not shuffle and length < world_size:
+            raise ValueError(
+                f"Expected a window for each of {world_size} devices but there are {length}; use fewer devices."
+            )
         if shuffle and len(self) == 0:
             raise ValueError(
                 f"Expected at least {batch_size * world_size} windows for one batch on each of {world_size} "
@@ -40,22 +45,29 @@ class EpochSampler(Sampler[list[int]]):
     def set_epoch(self, epoch: int) -> None:
         """Choose the permutation; Lightning calls this at the start of every epoch."""
         self.epoch = epoch
+        if epoch != self._resumed_epoch:  # a pass that was cut short by limit_train_batches is not continued
+            self.skip = 0
+
+    def resume(self, epoch: int, skip: int) -> None:
+        """Leave out the first ``skip`` batches of ``epoch``."""
+        self.epoch, self._resumed_epoch, self.skip = epoch, epoch, skip
 
     def __len__(self) -> int:
         if self.shuffle:
             return self.length // (self.batch_size * self.world_size)
-        batches = -(-self.length // self.batch_size)
-        return len(range(self.rank, batches, self.world_size))
+        return -(-len(range(self.rank, self.length, self.world_size)) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
+        skip, self.skip = self.skip, 0
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
             order = torch.randperm(self.length, generator=generator).tolist()
+            first, between = self.rank * self.batch_size, self.world_size * self.batch_size
         else:
-            order = list(range(self.length))
-        skip, self.skip = self.skip, 0
+            order = list(range(self.rank, self.length, self.world_size))
+            first, between = 0, self.batch_size
         for batch in range(skip, len(self)):
-            start = (batch * self.world_size + self.rank) * self.batch_size
+            start = first + batch * between
             yield order[start : start + self.batch_size]
 
 
@@ -82,12 +94,13 @@ class ResumableLoader(DataLoader[Batch]):
 
     def state_dict(self) -> dict[str, int]:
         """Batches given in this epoch; zero once all were, so that a checkpoint there starts the next one."""
-        return {"given": self._given % max(len(self), 1)}
+        assert isinstance(self.sampler, EpochSampler)
+        return {"given": self._given % max(len(self), 1), "epoch": self.sampler.epoch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Skip that many batches in the next pass."""
+        """Skip that many batches in the next pass, if it is one through the same epoch."""
         assert isinstance(self.sampler, EpochSampler)
-        self.sampler.skip = state["given"]
+        self.sampler.resume(state["epoch"], state["given"])
 
 
 class _Lists(torch.utils.data.Dataset[Batch]):

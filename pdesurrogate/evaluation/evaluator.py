@@ -143,7 +143,7 @@ class Evaluator:
             frames: to predict.
             model: what the report says about ``stepper``.
             split: name of the split that the trajectories come from.
-            trajectories_declared: number in the split; by default all are given.
+            trajectories_declared: number in the split; by default what the data's recipe says, else all that are given.
             start_frame: number of the first predicted frame; by default the first that has enough history.
             command: that was run, for the record.
             seed: of whatever is random in the stepper, for the record.
@@ -183,7 +183,9 @@ class Evaluator:
                 if on_batch is not None:
                     on_batch(numbers[-1] + 1, len(trajectories))
         curves = _curves(metrics, metadata, frames, torch.cat(first_bad).cpu().numpy())
-        declared = len(trajectories) if trajectories_declared is None else trajectories_declared
+        declared = trajectories_declared
+        if declared is None:
+            declared = _declared(metadata, split, default=len(trajectories))
         checks = [
             check_first_frame(torch.cat(repeated).nonzero().flatten().tolist(), model.kind),
             check_gradients(model.parameters_without_gradient),
@@ -372,6 +374,12 @@ def _to_device(context: Context, device: torch.device) -> Context:
 def _equal_frames(one: Tensor, other: Tensor) -> Tensor:
     """``(batch,)``: whether frames ``(batch, channel, *space)`` agree bit for bit."""
     return (one == other).flatten(1).all(1)
+
+
+def _declared(metadata: Metadata, split: str, default: int) -> int:
+    """Trajectories of a split by the recipe of the data."""
+    counts = (_recipe(metadata) or {}).get("trajectories")
+    return int(counts.get(split, default)) if isinstance(counts, dict) else default
 
 
 def _recipe(metadata: Metadata) -> dict[str, Any] | None:

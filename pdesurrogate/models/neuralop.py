@@ -117,6 +117,11 @@ class NeuralOperator(nn.Module):
                 "Use pdesurrogate.models.fno.FNO for other precisions."
             )
         space, multiple = tuple(history.shape[3:]), 2**self.levels
+        if any(size < kept for size, kept in zip(space, self.modes, strict=True)):
+            raise ValueError(
+                f"Expected at least {self.modes} points, one for each mode, but got a grid of {space}: the library "
+                "would silently leave modes out. Use a finer grid or fewer modes."
+            )
         if any(size % multiple for size in space):
             raise ValueError(
                 f"Expected grid sizes divisible by {multiple} but got {space}: neuraloperator 2.0.0 misplaces the "

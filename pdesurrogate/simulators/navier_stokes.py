@@ -22,8 +22,7 @@ class NavierStokes2d(nn.Module):
     The advection is evaluated as ``dxdy (v^2 - u^2) + (dxx - dyy) (u v)`` (Basdevant, J. Comput. Phys. 50 (1983) 209):
     two inverse and two forward real transforms a tendency, against five for the usual ``u dx w + v dy w``, and the same
     function for fields inside the 2/3 mask. Everything runs on the columns that the mask keeps, with real factors
-    computed once. Spectra are stored ``(batch, columns, x, 2)``, so that all complex transforms run along the contiguous
-    axis.
+    computed once. Spectra are stored ``(batch, columns, x, 2)``, so that complex transforms run along contiguous lines.
 
     Args:
         resolution: points along each side; even and at least 8.

@@ -36,6 +36,8 @@ class McWilliams:
     def __init__(self, peak_wavenumber: float = 4.0, tau: float = 1.0, spectrum: str = "amplitude") -> None:
         if spectrum not in ("amplitude", "power"):
             raise ValueError(f"Expected spectrum 'amplitude' or 'power' but got {spectrum!r}.")
+        if not (peak_wavenumber > 0 and tau > 0):
+            raise ValueError(f"Expected peak_wavenumber and tau > 0 but got {peak_wavenumber} and {tau}.")
         self.peak_wavenumber = peak_wavenumber
         self.tau = tau
         self.exponent = 1.0 if spectrum == "amplitude" else 0.5
@@ -57,10 +59,11 @@ class McWilliams:
 
 
 class GaussianRandomField:
-    """Gaussian field with covariance ``sigma^2 (-laplacian + tau^2)^(-alpha)``, mean-free.
+    """Gaussian field with covariance ``2 sigma^2 (-laplacian + tau^2)^(-alpha)``, mean-free.
 
     The initial vorticity of Li et al., arXiv:2010.08895, section 5.3, with ``sigma = tau^(alpha - 1)`` in two
-    dimensions and wavenumbers counted on the unit torus: on a box of another size the field keeps its shape.
+    dimensions and wavenumbers counted on the unit torus: on a box of another size the field keeps its shape. The factor
+    2 is that of the released generators.
 
     Args:
         alpha: smoothness.

@@ -217,6 +217,8 @@ def generate(
     Raises:
         ValueError: for a shard that is out of range, other data in ``out``, an unstable simulation or a full disk.
     """
+    if shards < 1:
+        raise ValueError(f"Expected --shards of at least 1 but got {shards}.")
     if not 0 <= shard < shards:
         raise ValueError(f"Expected --shard from 0 to {shards - 1} with --shards {shards} but got {shard}.")
     out = Path(out)
@@ -247,7 +249,9 @@ def generate(
                     advance(len(block) * recipe.frames)
                 else:
                     generator = block_generator(recipe.seed, split, block.start // recipe.block)
-                    writer.write(first, _simulate(recipe, simulator, len(block), generator, device, advance))
+                    frames = _simulate(recipe, simulator, len(block), generator, device, advance)
+                    _require_finite(frames, split, block)
+                    writer.write(first, frames)
                 first += len(block)
             writer.finish()
     return [path for _, path, _ in jobs]
@@ -292,6 +296,15 @@ def _simulate(
         frames[:, frame] = resample(state, recipe.stored_shape).to("cpu", torch.float32)
         advance(count)
     return frames
+
+
+def _require_finite(frames: Tensor, split: str, numbers: range) -> None:
+    bad = ~torch.isfinite(frames).flatten(1).all(1)
+    if bool(bad.any()):
+        raise ValueError(
+            f"Expected finite values but {split} trajectory {numbers[int(bad.nonzero()[0])]} became NaN or infinite. "
+            "Most often the simulation is unstable: use a smaller time step. What was finished before is kept."
+        )
 
 
 def _writer(recipe: Recipe, plain: dict[str, Any], path: Path, numbers: list[int]) -> ArchiveWriter:

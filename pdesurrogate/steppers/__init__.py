@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from pdesurrogate.steppers.base import Stepper
     from pdesurrogate.steppers.persistence import Persistence
     from pdesurrogate.steppers.resampled import Resampled
-    from pdesurrogate.steppers.rollout import Rollout
+    from pdesurrogate.steppers.rollout import Rollout, forecast
     from pdesurrogate.steppers.surrogate import Surrogate
 
-__all__ = ["Persistence", "Resampled", "Rollout", "Stepper", "Surrogate"]
+__all__ = ["Persistence", "Resampled", "Rollout", "Stepper", "Surrogate", "forecast"]
 
 __getattr__, __dir__ = lazy_face(
     __name__,
@@ -21,5 +21,6 @@ __getattr__, __dir__ = lazy_face(
         "Rollout": "rollout",
         "Stepper": "base",
         "Surrogate": "surrogate",
+        "forecast": "rollout",
     },
 )

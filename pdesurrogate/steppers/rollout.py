@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pdesurrogate.fields.trajectory import Context
+from pdesurrogate.fields.batch import collate
+from pdesurrogate.fields.trajectory import Context, Trajectory
 from pdesurrogate.steppers.base import Stepper
 
 
@@ -122,6 +123,34 @@ def rollout(
         ([(2, 1, 1, 8), (2, 1, 1, 8), (2, 1, 1, 8)], [3, 3])
     """
     return Rollout(stepper, history, context, frames, bounds)
+
+
+def forecast(stepper: Stepper, trajectory: Trajectory, frames: int, *, start_frame: int | None = None) -> Tensor:
+    """What follows a trajectory's own frames: predicted ``(time, channel, *space)`` on the CPU, physical units.
+
+    Args:
+        stepper: on the CPU.
+        trajectory: whose frames before ``start_frame`` are the history.
+        frames: number of frames to predict.
+        start_frame: number of the first predicted frame; by default the first that has enough history.
+
+    Raises:
+        ValueError: as `rollout`, or if the trajectory has too few frames before ``start_frame``.
+
+    Example:
+        >>> from pdesurrogate.fields import Axis, Channel, Grid, Metadata
+        >>> from pdesurrogate.steppers.persistence import Persistence
+        >>> metadata = Metadata("rest", Grid((Axis("x", period=1.0),)), (Channel("height"),), frame_interval=0.1)
+        >>> read_into = lambda start, out: out.zero_()
+        >>> rest = Trajectory(metadata, Context((torch.arange(4) / 4,)), torch.arange(3.0), read_into, (3, 1, 4))
+        >>> forecast(Persistence(), rest, frames=5).shape
+        torch.Size([5, 1, 4])
+    """
+    start = stepper.history_frames if start_frame is None else start_frame
+    history = trajectory.read(start - stepper.history_frames, start)
+    with torch.no_grad():
+        run = rollout(stepper, history.unsqueeze(0), collate([trajectory.context]), frames)
+        return torch.cat([block[0] for block in run])
 
 
 def _as_mask(flags: Tensor, frames: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,7 +31,7 @@ class Surrogate(nn.Module):
         metadata: of the data set that it is trained on.
         history_frames: input frames.
         target: the network gives the next normalized ``"state"``, or the ``"increment"`` from the latest frame in
-            units of the deviation of one-frame increments.
+            units of the root mean square of one-frame increments.
 
     Example:
         >>> from pdesurrogate.fields import Axis, Channel, Grid
@@ -43,7 +44,7 @@ class Surrogate(nn.Module):
         torch.Size([2, 1, 1, 16, 16])
     """
 
-    increment_std: Tensor
+    increment_rms: Tensor
 
     def __init__(
         self, network: nn.Module, metadata: Metadata, history_frames: int = 1, target: Target = "state"
@@ -57,7 +58,7 @@ class Surrogate(nn.Module):
         self.target = target
         channels = len(metadata.channels)
         self.normalizer = Normalizer(channels)
-        self.register_buffer("increment_std", torch.ones(channels))
+        self.register_buffer("increment_rms", torch.ones(channels))
 
     def step(self, history: Tensor, context: Context) -> Tensor:
         """The block of frames that the network gives after ``history``; physical units.
@@ -77,14 +78,9 @@ class Surrogate(nn.Module):
         output: Tensor = self.network(self.normalizer.normalize(history))
         if self.target == "state":
             return self.normalizer.denormalize(output)
-        scale = self.increment_std.reshape(-1, *(1,) * self.metadata.grid.dimension)
+        scale = self.increment_rms.reshape(-1, *(1,) * self.metadata.grid.dimension)
         # The network gives increments from the latest given frame, also where it gives several frames at once.
         return history[:, -1:] + output * scale
-
-    @property
-    def parameter_count(self) -> int:
-        """Trainable real numbers; a complex parameter counts twice."""
-        return sum(p.numel() * (2 if p.is_complex() else 1) for p in self.parameters() if p.requires_grad)
 
     def specification(self) -> dict[str, Any]:
         """Everything but the weights, in plain values: what a checkpoint stores beside them."""
@@ -123,14 +119,22 @@ class Surrogate(nn.Module):
         return surrogate.eval().to(device)
 
     def save(self, path: str | Path, training: dict[str, Any] | None = None) -> Path:
-        """Write the weights and the specification alone: what inference needs, without optimizer states.
+        """Write the weights and the specification alone, without optimizer states; the verbs take it as a checkpoint.
 
         ``training`` is the record of that name in a training checkpoint, kept for reports.
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         state = {_PREFIX + name: value.detach().cpu() for name, value in self.state_dict().items()}
-        stored = {CHECKPOINT_KEY: self.specification(), "state_dict": state, "training": training}
+        # The last entries are what Lightning looks for before it loads weights.
+        stored = {
+            CHECKPOINT_KEY: self.specification(),
+            "state_dict": state,
+            "training": training,
+            "pytorch-lightning_version": version("lightning"),
+            "epoch": 0,
+            "global_step": 0,
+        }
         temporary = path.with_name(path.name + ".part")
         torch.save(stored, temporary)
         os.replace(temporary, path)

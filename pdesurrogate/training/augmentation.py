@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Protocol
 
 import torch
@@ -34,7 +35,7 @@ class SquareSymmetries:
     """
 
     def check(self, metadata: Metadata) -> None:
-        """Vorticity alone, on a square.
+        """Vorticity alone, on a square; where the data carry a recipe, one without forcing.
 
         Raises:
             ValueError: otherwise.
@@ -44,6 +45,12 @@ class SquareSymmetries:
             raise ValueError(
                 "Expected vorticity on a periodic square for SquareSymmetries but got channels "
                 f"{metadata.channel_names} with periods {periods}; leave the augmentation out."
+            )
+        recipe = json.loads(str(metadata.attributes.get("recipe") or "{}"))
+        if recipe.get("simulator", {}).get("init_args", {}).get("forcing"):
+            raise ValueError(
+                f"Expected flow without forcing for SquareSymmetries but {metadata.name!r} is forced, which singles "
+                "out directions; leave the augmentation out."
             )
 
     def transform(self, batch: Batch) -> Batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,9 @@ class ReproducibleSteps(Callback):
 class PredictionArchive(BasePredictionWriter):
     """Writes predicted test trajectories into an archive of ours, ``test.nc`` below ``directory``.
 
-    Without a directory it is ``predictions`` below the trainer's ``default_root_dir``. The first stored frame is the first *predicted* one: given history is never stored as prediction.
+    Without a directory it is ``predictions`` below the trainer's ``default_root_dir``. The first stored frame is the
+    first *predicted* one: given history is never stored as prediction. A trajectory that was stopped holds NaN from
+    there on, and its time is printed; the others are whole. The content hash covers the true data and the checkpoint.
     """
 
     def __init__(self, directory: str | None = None) -> None:
@@ -43,6 +46,7 @@ class PredictionArchive(BasePredictionWriter):
         self.directory = directory
         self._writer: ArchiveWriter | None = None
         self._written = 0
+        self._stopped: list[str] = []
 
     def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         """Refuse what would be written twice.
@@ -56,7 +60,10 @@ class PredictionArchive(BasePredictionWriter):
             raise ValueError(f"Expected one device to write predictions but got {trainer.world_size}; use devices=1.")
         target = self._target(trainer)
         if target.exists():
-            raise ValueError(f"Expected an empty place for predictions but {target} exists; choose another directory.")
+            raise ValueError(
+                f"Expected an empty place for predictions but {target} exists; "
+                "choose another place with --trainer.default_root_dir."
+            )
 
     def write_on_batch_end(
         self,
@@ -73,12 +80,17 @@ class PredictionArchive(BasePredictionWriter):
         if self._writer is None:
             self._writer = self._open(trainer)
         self._writer.write(self._written, prediction)
+        times = _data_of(trainer).adapter.trajectories("test")[0].times[_data_of(trainer).history_frames :]
+        finite = torch.isfinite(prediction).flatten(2).all(-1).cpu()
+        for row in (~finite.all(1)).nonzero().flatten().tolist():
+            time = float(times[int(finite[row].long().argmin())])
+            self._stopped.append(f"trajectory {self._written + row} stopped at time {time:g}")
         self._written += len(prediction)
 
     def on_predict_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Give the file its final name."""
         if self._writer is not None:
-            print(self._writer.finish())
+            print("\n".join([str(self._writer.finish()), *self._stopped]))
 
     def _target(self, trainer: lightning.Trainer) -> Path:
         directory = Path(trainer.default_root_dir) / "predictions" if self.directory is None else Path(self.directory)
@@ -91,9 +103,14 @@ class PredictionArchive(BasePredictionWriter):
         parameters = None
         if first.context.parameters is not None:
             parameters = torch.stack([t.context.parameters for t in trajectories if t.context.parameters is not None])
+        truth = str(data.metadata.attributes.get("content_hash", ""))
+        path = trainer.ckpt_path
+        checkpoint = "" if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
         attributes = {
             "source": "pdesurrogate predict",
-            "content_hash": data.metadata.attributes.get("content_hash", ""),
+            "truth_content_hash": truth,
+            "checkpoint_sha256": checkpoint,
+            "content_hash": hashlib.sha256(f"{truth} {checkpoint}".encode()).hexdigest(),
         }
         return ArchiveWriter(
             self._target(trainer),

@@ -75,6 +75,7 @@ class ForecastModule(lightning.LightningModule):
         self.input_noise = input_noise
         self.augmentation = augmentation
         self.training_seconds = 0.0
+        self._trained = False
         self._fit_started: float | None = None
 
     @property
@@ -88,16 +89,33 @@ class ForecastModule(lightning.LightningModule):
         """Fit the normalizer; a checkpoint that is restored afterwards brings its own statistics."""
         self.surrogate.metadata.require_same_fields(self._data.metadata, what="the data")
         if stage == "fit":
+            self._trained = True
             if self.augmentation is not None:
                 self.augmentation.check(self.surrogate.metadata)
             statistics = self._data.statistics
             self.surrogate.normalizer.set_statistics(statistics.mean, statistics.std)
-            self.surrogate.increment_std.copy_(statistics.increment_std)
+            self.surrogate.increment_rms.copy_(statistics.increment_rms)
 
     def forward(self, batch: Batch) -> Tensor:
         """As many frames as the batch has target frames, physical units, by repeated application."""
         run = rollout(self.surrogate, batch.history, batch.context, batch.target.shape[1])
         return torch.cat(list(run), dim=1)
+
+    def on_validation_start(self) -> None:
+        """Refuse weights that were never trained: their figures would look like a model's."""
+        self._require_trained()
+
+    def on_test_start(self) -> None:
+        """As `on_validation_start`."""
+        self._require_trained()
+
+    def on_predict_start(self) -> None:
+        """As `on_validation_start`."""
+        self._require_trained()
+
+    def _require_trained(self) -> None:
+        if not self._trained:
+            raise ValueError("Expected trained weights but there are none; give a checkpoint with --ckpt_path.")
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Loss of one batch."""
@@ -115,14 +133,16 @@ class ForecastModule(lightning.LightningModule):
         """Predicted frames and their targets, with the gradient path that `unroll` asks for."""
         if self.unroll == "backpropagate":
             return self._chain(batch.history, batch, batch.target.shape[1]), batch.target
-        block = self.surrogate.step(batch.history, batch.context)
-        ahead = batch.target.shape[1] - block.shape[1]
-        if ahead <= 0:
-            return block[:, : batch.target.shape[1]], batch.target
+        frames, given = batch.target.shape[1], batch.history.shape[1]
+        history, done = batch.history, 0
         with torch.no_grad():
-            pushed = self._chain(batch.history, batch, ahead)
-        history = torch.cat([batch.history, pushed], dim=1)[:, -batch.history.shape[1] :]
-        return self._chain(history, batch, block.shape[1]), batch.target[:, ahead:]
+            while True:
+                block = self.surrogate.step(history, batch.context)
+                if done + block.shape[1] >= frames:
+                    break
+                done += block.shape[1]
+                history = torch.cat([history, block], dim=1)[:, -given:]
+        return self._chain(history, batch, frames - done), batch.target[:, done:]
 
     def _chain(self, history: Tensor, batch: Batch, frames: int) -> Tensor:
         blocks: list[Tensor] = []
@@ -272,6 +292,7 @@ class ForecastModule(lightning.LightningModule):
                 + "; ".join(differences)
                 + ". Use the configuration that the checkpoint was trained with."
             )
+        self._trained = True
         self.training_seconds = float((checkpoint.get("training") or {}).get("wall_time_s", 0.0))
 
 

@@ -28,6 +28,7 @@ from pdesurrogate.viz.style import (
     new_figure,
     set_length_ticks,
     style,
+    whole_file,
 )
 
 Frames = NDArray[np.float64]
@@ -188,7 +189,7 @@ def save_film(
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
         writer = PillowWriter(fps=frames_per_second)
-        with writer.saving(figure, path, dpi):
+        with whole_file(path) as part, writer.saving(figure, part, dpi):
             for frame, time in enumerate(times):
                 for picture, frames in zip(pictures, (truth_frames, predicted), strict=True):
                     picture.set_data(np.ma.masked_invalid(frames[frame]).T)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,9 +98,20 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: int = 200) -> Path:
         raise ValueError(f"Expected a file ending among {sorted(known)} but got {path.name!r}; use .png or .pdf.")
     dates = {"svg": "Date", "pdf": "CreationDate"}
     metadata = {dates[suffix]: None} if suffix in dates else None
-    with style():
-        figure.savefig(path, dpi=dpi, metadata=metadata)
+    with style(), whole_file(path) as part:
+        figure.savefig(part, dpi=dpi, metadata=metadata, format=suffix)
     return path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary name to write to, renamed to ``path`` if all goes well: a file appears whole or not at all."""
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def color(index: int) -> str:

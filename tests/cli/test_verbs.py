@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,11 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import xarray
+from conftest import write_archive
 
 from pdesurrogate.__main__ import main
 from pdesurrogate.cli.terminal import choose_device
 from pdesurrogate.data.archive import Archive
 from pdesurrogate.evaluation.report import Report
+from pdesurrogate.fields.grid import Channel
 
 # LightningCLI warns of its own use of jsonargparse and of the empty callbacks' folders of a second run.
 lightning_cli = pytest.mark.filterwarnings("ignore")
@@ -45,6 +49,13 @@ trainer:
     class_path: CSVLogger
     init_args: {save_dir: ROOT, name: "", version: ""}
 """
+
+
+class Bomb:
+    """Would stop the program if it were unpickled."""
+
+    def __reduce__(self):
+        return (sys.exit, ("exploded",))
 
 
 @pytest.fixture(scope="module")
@@ -170,11 +181,39 @@ def test_what_is_no_stepper_is_refused(data, tmp_path, capsys, stepper, message)
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("frames", "message"), [("8", "at most 7"), ("-1", "at least one frame")])
+@pytest.mark.parametrize(
+    ("frames", "message"), [("8", "at most 7"), ("-1", "at least one frame"), ("0", "at least one frame")]
+)
 def test_too_many_frames_are_refused(data, tmp_path, capsys, frames, message):
     command = ["evaluate", "--stepper", PERSISTENCE, "--data", str(data), "--frames", frames, "--out", str(tmp_path)]
     assert main(command) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_rollout_that_leaves_its_bounds_is_told_with_its_time(data, tmp_path, capsys):
+    command = ["evaluate", "--stepper", PERSISTENCE, "--data", str(data), "--out", str(tmp_path), "--no-figures"]
+    assert main([*command, "--bounds", "-0.001", "0.001"]) == 0
+    assert "trajectory 1 stopped at lead time 0.25" in capsys.readouterr().out
+    assert Report.load(tmp_path).attributes["scores"]["finite_fraction"]["value"] == 0.0
+
+
+def test_an_archive_that_lost_trajectories_fails_its_self_check(data, tmp_path, capsys):
+    (tmp_path / "less").mkdir()
+    with xarray.open_dataset(data / "test.nc", engine="netcdf4") as whole:
+        whole.isel(trajectory=[0]).to_netcdf(tmp_path / "less" / "test.nc", engine="netcdf4")
+    command = ["evaluate", "--stepper", PERSISTENCE, "--data", str(tmp_path / "less"), "--no-figures"]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 1
+    assert "1 of 2 trajectories" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(data, tmp_path, capsys):
+    (tmp_path / "taken").write_text("a file")
+    for command in (
+        ["generate", "ns2d_smoke", "--out", str(tmp_path / "taken")],
+        ["evaluate", "--stepper", PERSISTENCE, "--data", str(data), "--out", str(tmp_path / "taken")],
+    ):
+        assert main(command) == 2
+        assert "Check that the path is right" in capsys.readouterr().err
 
 
 def test_fit_leaves_a_checkpoint_that_evaluate_takes(fitted, data, tmp_path, capsys):
@@ -199,7 +238,7 @@ def test_test_and_predict_take_the_checkpoint(fitted, capsys):
     found = Archive(fitted / "predictions").trajectories("test")
     assert [len(trajectory) for trajectory in found] == [7, 7]
     assert main(["predict", *common]) == 2
-    assert "choose another directory" in capsys.readouterr().err
+    assert "choose another place" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -208,23 +247,101 @@ def test_test_and_predict_take_the_checkpoint(fitted, capsys):
         (["--model.network.init_args.widht", "8"], "widht"),
         (["--model.network.init_args.width", "8", "--ckpt_path", "LAST"], "width: 8 in the configuration, 6 in the"),
         (["--data.adapter.init_args.path", "nowhere"], "does not exist"),
+        (["--data.adapter", "null"], "data.adapter"),
+        (["--ckpt_path", "BOMB"], "could run code"),
+        (["--ckpt_path", "gone.ckpt"], "does not exist"),
+        (["--ckpt_path", "CUT"], "cannot be read"),
         (["--model.network.init_args.modes", "[64, 64]"], "use a finer grid or fewer modes"),
     ],
-    ids=["misspelt", "other-network", "no-data", "too-many-modes"],
+    ids=["misspelt", "other-network", "no-data", "no-adapter", "bomb", "no-checkpoint", "cut", "too-many-modes"],
 )
 @lightning_cli
-def test_a_wrong_configuration_is_one_line(fitted, override, message, capsys):
-    override = [value.replace("LAST", str(fitted / "checkpoints" / "last.ckpt")) for value in override]
+def test_a_wrong_configuration_is_one_line(fitted, override, message, capsys, tmp_path):
+    last = fitted / "checkpoints" / "last.ckpt"
+    places = {"LAST": last, "BOMB": tmp_path / "bomb.ckpt", "CUT": tmp_path / "cut.ckpt"}
+    torch.save({"pdesurrogate": Bomb(), "state_dict": {}}, places["BOMB"])
+    places["CUT"].write_bytes(last.read_bytes()[:5000])
+    override = [str(places.get(value, value)) for value in override]
     assert main(["fit", "-c", str(fitted / "given.yaml"), *override]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_other_channels_is_refused(fitted, waves, tmp_path, capsys):
-    folder = waves.path
-    command = ["evaluate", "--checkpoint", str(fitted / "checkpoints" / "last.ckpt"), "--data", str(folder)]
-    assert main([*command, "--out", str(tmp_path)]) == 2
-    assert "Expected periods" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+    metadata = dataclasses.replace(waves.metadata, channels=(Channel("height"),))
+    other = write_archive(tmp_path / "other", metadata, {"test": torch.zeros(1, 3, 1, 16, 16)})
+    for archive, message in ((other, "Expected channels"), (waves, "Expected periods")):
+        command = ["evaluate", "--checkpoint", str(fitted / "checkpoints" / "last.ckpt"), "--data", str(archive.path)]
+        assert main([*command, "--out", str(tmp_path / "out")]) == 2
+        assert message in capsys.readouterr().err
+        assert not list((tmp_path / "out").iterdir())
+
+
+@lightning_cli
+def test_seeds_reach_data_and_checkpoint_and_shipped_configurations_go_by_name(fitted, data, tmp_path):
+    options = ["--seed_everything", "5", "--data.adapter.init_args.path", str(data), "--trainer.max_steps", "1"]
+    network = ["--model.network.init_args.modes", "[8, 8]", "--model.network.init_args.width", "4"]
+    logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(tmp_path), "name": ""}}
+    options += ["--trainer.logger", json.dumps([logger]), "--trainer.enable_progress_bar", "false"]
+    options += ["--trainer.accelerator", "cpu", "--data.batch_size", "4"]
+    assert main(["fit", "-c", "ns2d_decaying/fno", *options, *network]) == 0
+    (checkpoint,) = tmp_path.rglob("last.ckpt")
+    assert torch.load(checkpoint, weights_only=True)["training"]["seed"] == 5
+
+
+@pytest.mark.slow
+def test_two_processes_train_through_the_console_script(fitted, tmp_path):
+    script = Path(sys.executable).with_name("pdesurrogate")
+    command = [str(script), "fit", "-c", str(fitted / "given.yaml"), "--trainer.devices", "2"]
+    command += [
+        "--trainer.strategy",
+        "ddp",
+        "--trainer.logger.init_args.save_dir",
+        str(tmp_path),
+        "--data.batch_size",
+        "4",
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "MEMBER: 2/2" in result.stderr
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
+
+
+@pytest.mark.slow
+def test_the_demo_keeps_its_promises(tmp_path):
+    assert main(["demo", "--out", str(tmp_path)]) == 0
+    surrogate, persistence = (
+        Report.load(folder).curves for folder in (tmp_path, tmp_path / "baselines" / "persistence")
+    )
+    ours, theirs = (curves["relative_l2"].mean(["trajectory", "channel"]) for curves in (surrogate, persistence))
+    assert len(ours) >= 10
+    assert float(theirs[-1]) >= 1.2
+    assert bool((ours <= 0.6 * theirs).all())
+    assert bool((ours.where(ours["lead_time"] <= 0.25, drop=True) <= 0.15).all())
+    times = [float(curves["correlation_time"].mean()) for curves in (surrogate, persistence)]
+    assert times[0] >= 3 * times[1]
+
+
+@pytest.mark.slow
+def test_the_wheel_works_away_from_the_checkout(tmp_path):
+    source = Path(__file__).parents[2]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", str(tmp_path), str(source)], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)], check=True)
+    # The wheel's own package comes first, the dependencies from the environment of the tests.
+    environment = {"PYTHONPATH": str(tmp_path / "site"), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    for arguments in (["datasets", "list"], ["doctor"], ["generate", "ns2d_smoke", "--out", "data"]):
+        result = subprocess.run(
+            [sys.executable, "-m", "pdesurrogate", *arguments],
+            capture_output=True, text=True, check=False, cwd=tmp_path, env=environment,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+    code = "import pdesurrogate.data.catalog as c; print(c.__file__, c.config_path('ns2d_forced/fno'))"
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, check=True, cwd=tmp_path, env=environment,
+    )  # fmt: skip
+    assert found.stdout.count(str(tmp_path / "site")) == 2
 
 
 def test_the_demo_leaves_what_it_promises(tmp_path, capsys):

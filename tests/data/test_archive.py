@@ -171,16 +171,15 @@ def test_a_truncated_file_is_refused(tmp_path):
         Archive(tmp_path)
 
 
-def test_values_that_are_not_finite_are_refused_when_written_and_when_fitted(tmp_path):
-    data = values()
-    data[3, 1, 0, 2, 2] = torch.nan
-    with writer(tmp_path / "train.nc") as file, pytest.raises(ValueError, match="trajectory 3"):
-        file.write(0, data)
-    path = write(tmp_path / "other")
-    with h5py.File(path, "r+") as file:
-        file["p"][2, 1] = np.inf
-    with pytest.raises(ValueError, match="Training trajectory 2: .*frame 1, channel 1"):
-        ForecastData(Archive(tmp_path / "other")).statistics  # noqa: B018
+def test_values_that_are_not_finite_are_refused_before_training_and_measuring(tmp_path):
+    for split in ("train", "val"):
+        with h5py.File(write(tmp_path, split=split), "r+") as file:
+            file["p"][2, 1] = np.inf
+    data = ForecastData(Archive(tmp_path))
+    with pytest.raises(ValueError, match=r"Training trajectory 2: .*frame 1, channel 1"):
+        data.statistics  # noqa: B018
+    with pytest.raises(ValueError, match="val trajectory 2 holds NaN"):
+        data.val_dataloader()
 
 
 def test_wrong_axis_order_and_channel_names_are_named(tmp_path):
@@ -194,8 +193,62 @@ def test_wrong_axis_order_and_channel_names_are_named(tmp_path):
         Archive(tmp_path / "a")
     (tmp_path / "b").mkdir()
     renamed.to_netcdf(tmp_path / "b" / "test.nc", engine="netcdf4")
-    with pytest.raises(ValueError, match=r"'u' is missing; found .*velocity"):
+    with pytest.raises(ValueError, match=r"\['u'\] are missing; found .*velocity"):
         Archive(tmp_path / "b")
+
+
+def test_packed_fields_are_refused_rather_than_read_raw(tmp_path):
+    with xarray.open_dataset(write(tmp_path), engine="netcdf4") as data:
+        packing = {"u": {"dtype": "int16", "scale_factor": 1e-3, "_FillValue": -1}}
+        (tmp_path / "packed").mkdir()
+        data.to_netcdf(tmp_path / "packed" / "test.nc", engine="netcdf4", encoding=packing)
+    with pytest.raises(ValueError, match="it is packed"):
+        Archive(tmp_path / "packed")
+
+
+@pytest.mark.parametrize("name", ["time", "x", "viscosity"])
+def test_missing_coordinates_and_parameters_are_named(tmp_path, name):
+    with xarray.open_dataset(write(tmp_path), engine="netcdf4") as data:
+        (tmp_path / "less").mkdir()
+        data.drop_vars(name).to_netcdf(tmp_path / "less" / "test.nc", engine="netcdf4")
+    with pytest.raises(ValueError, match=rf"\['{name}'\] are missing"):
+        Archive(tmp_path / "less")
+
+
+@pytest.mark.parametrize("frames", [2, 4])
+def test_a_part_of_another_length_is_not_continued(tmp_path, frames):
+    writer(tmp_path / "train.nc").close()
+    with pytest.raises(ValueError, match="begun with other settings"):
+        writer(tmp_path / "train.nc", shape=(frames, *SHAPE[1:]))
+
+
+def test_files_of_different_data_sets_are_not_joined(tmp_path):
+    for shard, (shape, source) in enumerate([(SHAPE, "one"), (SHAPE, "two")]):
+        with writer(archive_path(tmp_path, "train", shard, 2), 1, shape, attributes={"content_hash": source}) as file:
+            file.write(0, values(1, shape))
+            file.finish()
+    with pytest.raises(ValueError, match="different recipes or sources"):
+        Archive(tmp_path)
+
+
+def test_shards_of_another_grid_or_with_the_same_numbers_are_not_joined(tmp_path):
+    for folder, shapes in (("grid", [SHAPE, (3, 2, 10, 6)]), ("numbers", [SHAPE, SHAPE])):
+        for shard, shape in enumerate(shapes):
+            with writer(archive_path(tmp_path / folder, "train", shard, 2), 1, shape) as file:
+                file.write(0, values(1, shape))
+                file.finish()
+    with pytest.raises(ValueError, match="one grid"):
+        Archive(tmp_path / "grid")
+    with pytest.raises(ValueError, match="every trajectory once"):
+        Archive(tmp_path / "numbers")
+
+
+def test_two_writers_of_one_file_do_not_hinder_each_other(tmp_path):
+    first, second = (writer(tmp_path / "train.nc") for _ in range(2))
+    for file in (first, second):
+        file.write(0, values())
+    assert first.finish() == second.finish()
+    assert torch.equal(Archive(tmp_path).trajectories("train")[4].read(), values()[4])
 
 
 def test_foreign_files_and_missing_folders_are_refused(tmp_path):
@@ -240,7 +293,7 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path, monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(module.os, "pwrite", full)
-            with pytest.raises(ValueError, match="no space left.*run the same command again"):
+            with pytest.raises(ValueError, match=r"no space left.*run the same command again"):
                 file.write(2, data[2:])
     with writer(tmp_path / "train.nc") as file:
         assert file.complete.tolist() == [True, True, False, False, False]

@@ -152,5 +152,5 @@ def test_a_trajectory_reads_lazily_and_within_its_range():
     assert trajectory.read(2, 4).shape == (2, 2, 4)
     assert asked == [(2, 2)]
     for start, stop in ((-1, 2), (3, 3), (0, 7)):
-        with pytest.raises(ValueError, match="within 0..6"):
+        with pytest.raises(ValueError, match=r"within 0\.\.6"):
             trajectory.read(start, stop)

@@ -41,7 +41,7 @@ def test_resampling_commutes_with_reading_at_points():
 
 
 def test_truncation_cuts_what_the_coarse_grid_cannot_hold():
-    x, y = mesh((32, 32))
+    x, _ = mesh((32, 32))
     low, high, nyquist = torch.cos(3 * x), torch.cos(9 * x), torch.cos(8 * x)
     torch.testing.assert_close(spectral.resample(low + high + nyquist, (16, 16)), low[::2, ::2])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def test_order_of_convergence(scheme, viscosity, order):
     start = turbulence()
     reference = solver(ETDRK4(), 640, viscosity).advance(start, 640)
     errors = [(solver(scheme(), n, viscosity).advance(start, n) - reference).norm() for n in (20, 40, 80)]
-    slopes = [math.log2(coarse / fine) for coarse, fine in zip(errors, errors[1:], strict=False)]
+    slopes = [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
     assert slopes[-1] == pytest.approx(order, abs=0.3)
 
 

@@ -7,11 +7,15 @@ import warnings
 import lightning
 import pytest
 import torch
+from conftest import write_archive
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch import nn
 
+import pdesurrogate
+from pdesurrogate.data.archive import Archive
 from pdesurrogate.data.datamodule import ForecastData
 from pdesurrogate.fields.batch import Batch
+from pdesurrogate.fields.grid import Channel, Metadata
 from pdesurrogate.models.fno import FNO
 from pdesurrogate.models.specification import recorded
 from pdesurrogate.steppers.rollout import rollout
@@ -118,10 +122,15 @@ def test_a_checkpoint_outside_a_trainer_predicts_in_physical_units(waves, tmp_pa
 
 def test_three_lines_from_a_file_to_a_forecast(waves, tmp_path):
     _, data, path = fitted_checkpoint(waves, tmp_path)
-    batch = next(iter(data.test_dataloader()))
-    surrogate = Surrogate.from_checkpoint(path)
-    forecast = torch.cat(list(rollout(surrogate, batch.history, batch.context, frames=5)), dim=1)
-    assert forecast.shape == (len(batch.history), 5, 1, 16, 16)
+    surrogate = pdesurrogate.Surrogate.from_checkpoint(path)
+    trajectory = pdesurrogate.Archive(waves.path).trajectories("test")[0]
+    found = pdesurrogate.forecast(surrogate, trajectory, frames=5)
+    batch = next(iter(data.predict_dataloader()))
+    with torch.no_grad():
+        expected = torch.cat(list(rollout(surrogate, batch.history, batch.context, frames=5)), dim=1)
+    torch.testing.assert_close(found, expected[0])
+    with pytest.raises(ValueError, match=r"within 0\.\.8"):
+        pdesurrogate.forecast(surrogate, trajectory, frames=1, start_frame=0)
 
 
 def test_a_checkpoint_of_another_network_is_refused_with_the_difference(waves, tmp_path):
@@ -140,6 +149,47 @@ def test_a_pickle_is_refused_and_not_run(tmp_path):
     with pytest.raises(ValueError, match="could run code"):
         Surrogate.from_checkpoint(tmp_path / "bomb.ckpt")
     assert not (tmp_path / "exploded").exists()
+
+
+def test_a_slim_checkpoint_serves_the_trainer_too(waves, tmp_path):
+    module, data, path = fitted_checkpoint(waves, tmp_path)
+    expected = trainer(tmp_path).test(module, data, verbose=False)
+    slim = Surrogate.from_checkpoint(path).save(tmp_path / "slim.ckpt")
+    fresh = ForecastModule(network(), data.metadata)
+    found = trainer(tmp_path).test(fresh, data, ckpt_path=slim, weights_only=True, verbose=False)
+    assert found == expected
+
+
+@pytest.mark.parametrize("verb", ["test", "validate", "predict"])
+def test_weights_that_were_never_trained_are_not_measured(waves, tmp_path, verb):
+    data = ForecastData(waves)
+    with pytest.raises(ValueError, match="give a checkpoint with --ckpt_path"):
+        getattr(trainer(tmp_path), verb)(ForecastModule(network(), data.metadata), data)
+
+
+def test_what_a_run_was_is_in_its_checkpoint(waves, tmp_path):
+    _, data, path = fitted_checkpoint(waves, tmp_path, augmentation=SquareSymmetries(), learning_rate=3e-3)
+    training = torch.load(path, weights_only=True)["training"]
+    assert training["settings"]["learning_rate"] == 3e-3
+    assert training["settings"]["augmentation"]["class_path"].endswith("SquareSymmetries")
+    assert training["settings"]["batch_size"] == data.batch_size
+    assert (training["steps"], training["epochs"]) == (5, 1)
+    assert training["parameters_without_gradient"] == []
+
+
+def test_parameters_that_training_never_reached_are_named(waves, tmp_path):
+    class Idle(FNO):
+        pass
+
+    Idle = recorded(Idle)
+    idle = Idle(channels=1, modes=(4, 4), width=4, layers=1)
+    idle.unused = nn.Parameter(torch.zeros(3))
+    data = ForecastData(waves, batch_size=8)
+    fit = trainer(tmp_path, max_epochs=1)
+    fit.fit(ForecastModule(idle, data.metadata), data)
+    fit.save_checkpoint(tmp_path / "model.ckpt")
+    training = torch.load(tmp_path / "model.ckpt", weights_only=True)["training"]
+    assert training["parameters_without_gradient"] == ["network.unused"]
 
 
 @pytest.mark.parametrize(
@@ -178,8 +228,6 @@ def test_unrolling_differentiates_as_asked(waves, tmp_path):
 
 
 def test_predictions_go_into_an_archive_without_the_given_frames(waves, tmp_path):
-    from pdesurrogate.data.archive import Archive
-
     module, data, _ = fitted_checkpoint(waves, tmp_path, history_frames=2)
     trainer(tmp_path, callbacks=[PredictionArchive(str(tmp_path / "out"))]).predict(
         module, data, return_predictions=False
@@ -190,8 +238,38 @@ def test_predictions_go_into_an_archive_without_the_given_frames(waves, tmp_path
     with torch.no_grad():
         batch = next(iter(data.predict_dataloader()))
         torch.testing.assert_close(torch.stack([t.read() for t in found]), module(batch))
-    with pytest.raises(ValueError, match="choose another directory"):
+    with pytest.raises(ValueError, match="choose another place"):
         trainer(tmp_path, callbacks=[PredictionArchive(str(tmp_path / "out"))]).predict(module, data)
+
+
+@recorded
+class BlowsUp(nn.Module):
+    """Gives NaN where the mean of the field is negative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, history):
+        bad = history.mean((1, 2, 3, 4), keepdim=True) < 0
+        return torch.where(bad, torch.nan, self.scale * history[:, -1:])
+
+
+def test_a_prediction_that_blows_up_is_stored_beside_the_others(square, tmp_path, capsys):
+    values = torch.ones(3, 4, 1, 8, 8)
+    values[1] = -2.0
+    metadata = Metadata("signs", square, (Channel("height"),), frame_interval=0.5)
+    data = ForecastData(write_archive(tmp_path, metadata, {"train": values, "test": values}), batch_size=2)
+    module = ForecastModule(BlowsUp(), metadata)
+    module._trained = True
+    run = trainer(tmp_path, callbacks=[PredictionArchive(str(tmp_path / "out"))])
+    run.predict(module, data, return_predictions=False)
+    found = torch.stack([t.read() for t in Archive(tmp_path / "out").trajectories("test")])
+    assert bool(torch.isnan(found[1]).all())
+    assert bool((found[[0, 2]] == 1).all())
+    assert "trajectory 1 stopped at time 0.5" in capsys.readouterr().out
+    hashes = Archive(tmp_path / "out").metadata.attributes["content_hash"], data.metadata.attributes.get("content_hash")
+    assert hashes[0] != hashes[1]
 
 
 @pytest.mark.parametrize(

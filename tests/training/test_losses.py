@@ -56,6 +56,14 @@ def test_a_vanishing_target_gives_a_finite_loss_and_gradient(loss):
     assert bool(torch.isfinite(prediction.grad).all())
 
 
+@pytest.mark.parametrize("loss", [RelativeL2PerChannel(), RelativeL2Joint(), RelativeSobolev(), MeanSquaredError()])
+def test_an_error_of_exactly_zero_has_a_finite_gradient(loss):
+    # A channel that is constant in time is predicted exactly by an increment of scale zero.
+    prediction = waves(1.0).clone().requires_grad_()
+    loss.distance(prediction, waves(1.0), CONTEXT, GRID).backward()
+    assert bool(torch.isfinite(prediction.grad).all())
+
+
 def metadata(**changes) -> Metadata:
     return Metadata(
         **{"name": "set", "grid": GRID, "channels": (Channel("vorticity"),), "frame_interval": 0.1, **changes}
@@ -82,9 +90,11 @@ def test_symmetries_keep_vorticity_the_curl_of_a_velocity_of_equal_energy():
         {"channels": (Channel("velocity_x"), Channel("velocity_y"))},
         {"grid": Grid((Axis("x", period=1.0), Axis("y", period=2.0)))},
         {"grid": Grid((Axis("x", period=1.0), Axis("y")))},
+        {"attributes": {"recipe": '{"simulator": {"init_args": {"forcing": {"class_path": "any"}}}}'}},
     ],
 )
 def test_data_without_the_symmetry_are_refused(changes):
     SquareSymmetries().check(metadata())
+    SquareSymmetries().check(metadata(attributes={"recipe": '{"simulator": {"init_args": {"forcing": null}}}'}))
     with pytest.raises(ValueError, match="leave the augmentation out"):
         SquareSymmetries().check(metadata(**changes))
