@@ -123,7 +123,7 @@ class ForecastModule(lightning.LightningModule):
             batch = self.augmentation.transform(batch)
         history = batch.history
         if self.input_noise:
-            history = history + self.input_noise * self._per_deviation(torch.randn_like(history), inverse=True)
+            history = history + self.input_noise * self._deviation * torch.randn_like(history)
         prediction, target = self._unrolled(batch._replace(history=history))
         loss = self._loss(prediction, target, batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(history))
@@ -133,35 +133,41 @@ class ForecastModule(lightning.LightningModule):
         """Predicted frames and their targets, with the gradient path that `unroll` asks for."""
         if self.unroll == "backpropagate":
             return self._chain(batch.history, batch, batch.target.shape[1]), batch.target
-        frames, given = batch.target.shape[1], batch.history.shape[1]
-        history, done = batch.history, 0
+        frames = batch.target.shape[1]
         with torch.no_grad():
-            while True:
-                block = self.surrogate.step(history, batch.context)
-                if done + block.shape[1] >= frames:
-                    break
-                done += block.shape[1]
-                history = torch.cat([history, block], dim=1)[:, -given:]
-        return self._chain(history, batch, frames - done), batch.target[:, done:]
+            pushed = [self.surrogate.step(batch.history, batch.context)]
+            # What lies before the last block is pushed forward; the first block tells how long blocks are.
+            length = pushed[0].shape[1]
+            ahead = (frames - 1) // length * length
+            if ahead > length:
+                history = self._latest(batch.history, pushed[0])
+                pushed.append(self._chain(history, batch, ahead - length))
+        history = batch.history if ahead == 0 else self._latest(batch.history, *pushed)
+        return self._chain(history, batch, frames - ahead), batch.target[:, ahead:]
 
     def _chain(self, history: Tensor, batch: Batch, frames: int) -> Tensor:
         blocks: list[Tensor] = []
-        given = history.shape[1]
         done = 0
         while done < frames:
             block = self.surrogate.step(history, batch.context)[:, : frames - done]
             blocks.append(block)
             done += block.shape[1]
-            history = torch.cat([history, block], dim=1)[:, -given:]
+            history = self._latest(history, block)
         return torch.cat(blocks, dim=1)
+
+    @staticmethod
+    def _latest(history: Tensor, *blocks: Tensor) -> Tensor:
+        """The newest frames, as many as ``history`` has."""
+        return torch.cat([history, *blocks], dim=1)[:, -history.shape[1] :]
 
     def _loss(self, prediction: Tensor, target: Tensor, batch: Batch) -> Tensor:
         grid = self.surrogate.metadata.grid
-        return self.loss.distance(self._per_deviation(prediction), self._per_deviation(target), batch.context, grid)
+        return self.loss.distance(prediction / self._deviation, target / self._deviation, batch.context, grid)
 
-    def _per_deviation(self, values: Tensor, *, inverse: bool = False) -> Tensor:
-        deviation = self.surrogate.normalizer.std.reshape(-1, *(1,) * self.surrogate.metadata.grid.dimension)
-        return values * deviation if inverse else values / deviation
+    @property
+    def _deviation(self) -> Tensor:
+        """Of each channel, shaped to divide fields."""
+        return self.surrogate.normalizer.std.reshape(-1, *(1,) * self.surrogate.metadata.grid.dimension)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Rollout error."""

@@ -227,6 +227,19 @@ def test_unrolling_differentiates_as_asked(waves, tmp_path):
     assert not torch.allclose(gradients["backpropagate"], gradients["push_forward"])
 
 
+def test_pushing_forward_applies_the_network_without_gradient_to_all_but_the_last_block(waves, tmp_path):
+    data = ForecastData(waves, batch_size=4, target_frames=5, history_frames=2)
+    module = ForecastModule(network(history_frames=2, target_frames=2), data.metadata, 2, unroll="push_forward")
+    trainer(tmp_path, max_steps=1).fit(module, data)
+    batch = next(iter(data.train_dataloader()))
+    prediction, target = module._unrolled(batch)
+    # Blocks of two: frames 0 to 3 are pushed, frame 4 counts.
+    assert torch.equal(target, batch.target[:, 4:])
+    with torch.no_grad():
+        whole = torch.cat(list(rollout(module.surrogate, batch.history, batch.context, 5)), dim=1)
+    torch.testing.assert_close(prediction.detach(), whole[:, 4:])
+
+
 def test_predictions_go_into_an_archive_without_the_given_frames(waves, tmp_path):
     module, data, _ = fitted_checkpoint(waves, tmp_path, history_frames=2)
     trainer(tmp_path, callbacks=[PredictionArchive(str(tmp_path / "out"))]).predict(
