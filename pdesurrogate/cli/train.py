@@ -100,5 +100,6 @@ def main(argv: list[str]) -> int:
             | {"prog": "pdesurrogate", "exit_on_error": False},
         )
     except ArgumentError as error:
-        raise ValueError(" ".join(str(error).split())) from error
+        cure = f"`pdesurrogate {argv[0]} --help` lists the options; `-c ns2d_decaying/fno` is a whole configuration"
+        raise ValueError(f"{' '.join(str(error).split())}. {cure}.") from error
     return 0
