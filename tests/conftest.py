@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
+from helpers import write_archive
 
-from pdesurrogate.data.archive import Archive, ArchiveWriter
+from pdesurrogate.data.archive import Archive
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 
 
@@ -23,19 +22,6 @@ def _one_thread():
 @pytest.fixture(scope="session")
 def square() -> Grid:
     return Grid((Axis("x", period=1.0), Axis("y", period=1.0)))
-
-
-def write_archive(directory: Path, metadata: Metadata, splits: dict[str, torch.Tensor]) -> Archive:
-    """An archive whose splits hold the given ``(trajectory, time, channel, x, y)`` values."""
-    for split, values in splits.items():
-        times = metadata.frame_interval * torch.arange(values.shape[1], dtype=torch.float64)
-        coordinates = metadata.grid.uniform_coordinates(tuple(values.shape[3:]))
-        parameters = torch.zeros(len(values), len(metadata.parameters)) if metadata.parameters else None
-        path = directory / f"{split}.nc"
-        with ArchiveWriter(path, metadata, coordinates, times, len(values), parameters=parameters) as writer:
-            writer.write(0, values)
-            writer.finish()
-    return Archive(directory)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import xarray
-from conftest import write_archive
+from helpers import write_archive
 
 from pdesurrogate.__main__ import main
 from pdesurrogate.cli.terminal import choose_device

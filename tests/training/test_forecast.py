@@ -7,7 +7,7 @@ import warnings
 import lightning
 import pytest
 import torch
-from conftest import write_archive
+from helpers import write_archive
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch import nn
 
