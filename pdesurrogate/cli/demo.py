@@ -73,10 +73,10 @@ def main(argv: list[str]) -> int:
 
 def _simulate(sizes: Sizes, directory: Path, device: str) -> None:
     from pdesurrogate.cli.terminal import progress_bar
-    from pdesurrogate.data.catalog import datasets_directory
+    from pdesurrogate.data.catalog import recipe_path
     from pdesurrogate.simulators.recipe import generate, load_recipe
 
-    recipe, plain = load_recipe(datasets_directory() / sizes.recipe / "recipe.yaml")
+    recipe, plain = load_recipe(recipe_path(sizes.recipe))
     with progress_bar("simulating", unit="frames") as progress:
         generate(recipe, plain, directory, device=device, progress=progress)
 

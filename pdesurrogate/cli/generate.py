@@ -49,9 +49,6 @@ def _recipe_path(given: str) -> Path:
     path = Path(given)
     if path.suffix or path.is_file():
         return path
-    from pdesurrogate.data.catalog import card
+    from pdesurrogate.data.catalog import recipe_path
 
-    recipe = card(given).recipe
-    if recipe is None:
-        raise ValueError(f"Expected a data set with a recipe but {given!r} was published by others; see its card.")
-    return recipe
+    return recipe_path(given)

@@ -86,11 +86,16 @@ def recipe_path(name: str, directory: Path | None = None) -> Path:
     """File of the recipe called ``name``.
 
     Raises:
-        ValueError: if there is none, listing names that are close.
+        ValueError: if there is none, listing names that are close, or saying that others published that set.
     """
     directory = datasets_directory() if directory is None else directory
     path = directory / name / "recipe.yaml"
     if not path.is_file():
+        if path.with_name("README.md").is_file():
+            raise ValueError(
+                f"Expected a data set with a recipe but {name!r} was published by others; "
+                f"`pdesurrogate datasets show {name}` says how to get it."
+            )
         raise ValueError(_unknown("recipe", name, [found.parent.name for found in directory.glob("*/recipe.yaml")]))
     return path
 

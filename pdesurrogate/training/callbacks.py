@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pdesurrogate.data.archive import ArchiveWriter, archive_path
 from pdesurrogate.data.datamodule import ForecastData
+from pdesurrogate.evaluation.provenance import file_sha256
 from pdesurrogate.fields.batch import Batch
 
 
@@ -105,7 +106,7 @@ class PredictionArchive(BasePredictionWriter):
             parameters = torch.stack([t.context.parameters for t in trajectories if t.context.parameters is not None])
         truth = str(data.metadata.attributes.get("content_hash", ""))
         path = trainer.ckpt_path
-        checkpoint = "" if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        checkpoint = "" if path is None else file_sha256(path)
         attributes = {
             "source": "pdesurrogate predict",
             "truth_content_hash": truth,
