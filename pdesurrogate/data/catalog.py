@@ -91,7 +91,8 @@ def recipe_path(name: str, directory: Path | None = None) -> Path:
     directory = datasets_directory() if directory is None else directory
     path = directory / name / "recipe.yaml"
     if not path.is_file():
-        if path.with_name("README.md").is_file():
+        described = path.with_name("README.md")
+        if described.is_file() and read_card(described).kind == "published":
             raise ValueError(
                 f"Expected a data set with a recipe but {name!r} was published by others; "
                 f"`pdesurrogate datasets show {name}` says how to get it."
