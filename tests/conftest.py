@@ -5,9 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers import write_archive
+from hypothesis import settings
 
 from pdesurrogate.data.archive import Archive
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
+
+# A busy machine is no failure: nothing in a unit test is timed.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 """Speed side by side with the libraries that do the same thing; prints Markdown tables of ratios.
 
-    python benchmarks/speed/run.py [--quick] [--only fno solver schemes windows] [--output results.md]
+    python benchmarks/speed/run.py [--quick] [--only fno solver ...] [--output results.md]
 
 Contestants alternate within every round, on one thread, and are measured in CPU time of the process, which other load
 on the machine disturbs least. A ratio is taken within a round; the tables give its median and range. Nothing is timed
@@ -12,24 +12,37 @@ from __future__ import annotations
 import argparse
 import functools
 import math
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import h5py
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pdesurrogate.data.archive import Archive, ArchiveWriter
 from pdesurrogate.data.windows import Windows
+from pdesurrogate.evaluation.evaluator import Evaluator
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
+from pdesurrogate.fields.trajectory import Context, Trajectory
+from pdesurrogate.metrics.base import RolloutMetric
+from pdesurrogate.metrics.plan import RolloutPlan
+from pdesurrogate.metrics.spectra import energy_spectrum
+from pdesurrogate.metrics.suites import default_suite
+from pdesurrogate.models.fno import FNO
 from pdesurrogate.models.neuralop import NeuralOperator, from_neuralop
-from pdesurrogate.physics.spectral import dealias_mask
+from pdesurrogate.physics.spectral import Shells, dealias_mask
 from pdesurrogate.simulators.navier_stokes import NavierStokes2d
 from pdesurrogate.simulators.random_fields import McWilliams
 from pdesurrogate.simulators.time_schemes import ETDRK4, RK2CrankNicolson, RK4CrankNicolson, TimeScheme
+from pdesurrogate.steppers.surrogate import Surrogate
 
 Contestants = dict[str, Callable[[], object]]
 
@@ -305,7 +318,137 @@ def _time_windows(folder: Path, size: int, rounds: int) -> str:
     return f"| {size}x{size} | {2 * 4 * size * size / 1e3:.0f} | " + " | ".join(cells) + " |"
 
 
-SECTIONS = {"fno": compare_fno, "solver": compare_solver, "schemes": compare_schemes, "windows": compare_windows}
+def compare_spectra(quick: bool) -> list[str]:
+    """Energy spectra of a batch of velocity fields against what is usually written in NumPy."""
+    lines = [
+        "## Energy spectra against NumPy",
+        "",
+        "CPU time over ours of a loop over shells with a mask for each, and of one `numpy.bincount` a field. Single",
+        "precision.",
+        "",
+        "| fields | difference | shell loop over ours | bincount over ours | ours, ms |",
+        "|---|---|---|---|---|",
+    ]
+    for count, components, size in [(8, 2, 64)] if quick else [(8, 2, 64), (8, 3, 128), (4, 2, 256)]:
+        fields = torch.randn(count, components, size, size, generator=torch.Generator().manual_seed(0))
+        array = fields.numpy()
+        shells = Shells((size, size), (2 * math.pi, 2 * math.pi))
+        waves = np.fft.fftfreq(size, 1 / size)
+        members = np.rint(np.hypot(waves[:, None], waves[None])).astype(np.int64)
+        masks = [members == shell for shell in range(members.max() + 1)]
+
+        def density(array: np.ndarray = array, size: int = size) -> np.ndarray:
+            return (np.abs(np.fft.fft2(array) / size**2) ** 2).sum(1) / 2
+
+        def loop(density: Callable[[], np.ndarray] = density, masks: list[np.ndarray] = masks) -> np.ndarray:
+            energy = density()
+            return np.stack([energy[:, mask].sum(1) for mask in masks], 1)
+
+        def bincount(density: Callable[[], np.ndarray] = density, members: np.ndarray = members) -> np.ndarray:
+            return np.stack([np.bincount(members.ravel(), weights=energy.ravel()) for energy in density()])
+
+        def ours(fields: Tensor = fields, shells: Shells = shells) -> Tensor:
+            return energy_spectrum(fields, shells)
+
+        difference = max(relative_difference(torch.from_numpy(peer()), ours()) for peer in (loop, bincount))
+        if difference > 1e-5:
+            raise RuntimeError(f"Expected equal spectra at {size} but they differ by {difference:.1e}.")
+        seconds = alternate({"loop": loop, "bincount": bincount, "ours": ours}, rounds=3 if quick else 9, repeats=20)
+        factors = " | ".join(ratio(seconds[peer], seconds["ours"]) for peer in ("loop", "bincount"))
+        own = 1e3 * statistics.median(seconds["ours"])
+        lines.append(f"| {count}x{components}x{size}x{size} | {difference:.0e} | {factors} | {own:.2f} |")
+    return [*lines, ""]
+
+
+def compare_evaluator(quick: bool) -> list[str]:
+    """How much of an evaluation is measuring: the default suite beside the rollout of an FNO."""
+    lines = [
+        "## Share of an evaluation that is measuring",
+        "",
+        "CPU time of all metrics of the default suite over that of an FNO rollout: four layers, width 24, data with a",
+        "vorticity and a viscosity, 16 trajectories. Median and range over rollouts of ten frames.",
+        "",
+        "| grid | modes | metrics | metrics over rollout | FNO, ms a frame | metrics, ms a frame |",
+        "|---|---|---|---|---|---|",
+    ]
+    for size, modes in [(64, 24)] if quick else [(64, 24), (128, 40), (128, 64)]:
+        trajectories = _noise_trajectories(16, frames=11, size=size)
+        torch.manual_seed(0)
+        surrogate = Surrogate(FNO(channels=1, modes=(modes, modes), width=24), trajectories[0].metadata).eval()
+        names: list[str] = []
+        seconds: dict[str, list[float]] = {"metrics": [], "rollout": []}
+
+        def suite(plan: RolloutPlan, names: list[str] = names) -> dict[str, RolloutMetric]:
+            metrics = default_suite(plan)
+            names[:] = metrics
+            return metrics
+
+        with patch("pdesurrogate.evaluation.clock.time.perf_counter", time.process_time):
+            for round_number in range(3 if quick else 9):
+                run = Evaluator(suite)(surrogate, trajectories, 10).attributes["run"]
+                if round_number:
+                    seconds["metrics"].append(run["metric_seconds_per_frame"])
+                    seconds["rollout"].append(run["seconds_per_frame"])
+        own = " | ".join(f"{1e3 * statistics.median(seconds[name]):.2f}" for name in ("rollout", "metrics"))
+        share = ratio(seconds["metrics"], seconds["rollout"])
+        lines.append(f"| {size}x{size} | {modes} | {len(names)} | {share} | {own} |")
+    return [*lines, ""]
+
+
+def _noise_trajectories(count: int, frames: int, size: int) -> list[Trajectory]:
+    """Trajectories of any length that are made when read, so that nothing but the evaluation takes memory."""
+    grid = Grid((Axis("x", period=2 * math.pi), Axis("y", period=2 * math.pi)))
+    metadata = Metadata("noise", grid, (Channel("vorticity"),), frame_interval=0.1, parameters=("viscosity",))
+    context = Context(grid.uniform_coordinates((size, size), dtype=torch.float32), torch.tensor([1e-3]))
+    field = torch.randn(size, size, generator=torch.Generator().manual_seed(0))
+
+    def read_into(start: int, out: Tensor) -> None:
+        for frame in range(len(out)):
+            out[frame, 0] = field.roll(start + frame, 0)
+
+    times = torch.arange(float(frames))
+    return [Trajectory(metadata, context, times, read_into, (frames, 1, size, size)) for _ in range(count)]
+
+
+def compare_memory(quick: bool) -> list[str]:
+    """Largest resident memory of a whole process that evaluates rollouts of more and more frames."""
+    lines = [
+        "## Memory of an evaluation against the number of steps",
+        "",
+        "Largest resident set of a process that evaluates 16 rollouts of an FNO (width 8, modes 16) at 128x128 with",
+        "the default suite, and what holding prediction and truth would take.",
+        "",
+        "| frames | resident, MiB | prediction and truth, MiB |",
+        "|---|---|---|",
+    ]
+    for frames in (2, 20) if quick else (2, 20, 200, 1000):
+        script = (
+            f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import run; run.evaluate_once({frames})"
+        )
+        output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+        held = 2 * 16 * frames * 128 * 128 * 4 / 2**20
+        lines.append(f"| {frames} | {int(output) / 1024:.0f} | {held:.0f} |")
+    return [*lines, ""]
+
+
+def evaluate_once(frames: int) -> None:
+    """Print the largest resident set of this process, in KiB, after one evaluation."""
+    torch.set_num_threads(1)
+    trajectories = _noise_trajectories(16, frames=frames + 1, size=128)
+    surrogate = Surrogate(FNO(channels=1, modes=(16, 16), width=8), trajectories[0].metadata).eval()
+    Evaluator()(surrogate, trajectories, frames)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+SECTIONS = {
+    "fno": compare_fno,
+    "solver": compare_solver,
+    "schemes": compare_schemes,
+    "windows": compare_windows,
+    "spectra": compare_spectra,
+    "evaluator": compare_evaluator,
+    "memory": compare_memory,
+}
 
 
 def main() -> None:

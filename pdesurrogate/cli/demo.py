@@ -148,7 +148,7 @@ def _measure(sizes: Sizes, out: Path, checkpoint: Path, device: str) -> list[Rep
     reports = []
     with progress_bar("measuring", unit="models") as progress:
         for done, (stepper, card) in enumerate(models, start=1):
-            report = evaluator.evaluate(
+            report = evaluator(
                 stepper, trajectories, sizes.frames, model=card, command="pdesurrogate demo", start_frame=1
             )
             report.save(out if card.kind == "surrogate" else out / "baselines" / card.name.replace(" ", "_"))

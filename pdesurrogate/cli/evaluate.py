@@ -5,16 +5,21 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pdesurrogate.data.archive import Archive
-    from pdesurrogate.evaluation.evaluator import Evaluator, ModelCard
+    from pdesurrogate.evaluation.card import ModelCard
+    from pdesurrogate.evaluation.evaluator import Evaluator, Suite
     from pdesurrogate.evaluation.report import Report
     from pdesurrogate.fields.trajectory import Trajectory
+    from pdesurrogate.metrics.base import RolloutMetric
+    from pdesurrogate.metrics.plan import RolloutPlan
     from pdesurrogate.steppers.base import Stepper
+    from pdesurrogate.steppers.surrogate import Surrogate
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -24,7 +29,13 @@ def build_parser() -> argparse.ArgumentParser:
         description="Roll out a model over a split, measure it, and write report.json, report.nc and figures.",
     )
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--checkpoint", type=Path, metavar="CKPT", help="a trained surrogate")
+    model.add_argument(
+        "--checkpoint",
+        type=Path,
+        nargs="+",
+        metavar="CKPT",
+        help="a trained surrogate; several (seeds of one network, for example) are rolled out as an ensemble",
+    )
     model.add_argument(
         "--stepper",
         metavar="CLASS|YAML",
@@ -51,6 +62,31 @@ def build_parser() -> argparse.ArgumentParser:
         metavar=("LOW", "HIGH"),
         help="stop a trajectory whose values leave these; default: only when not finite",
     )
+    parser.add_argument(
+        "--suite",
+        metavar="NAME",
+        help="which metrics: periodic_2d, periodic_3d, channel, enclosed_2d, scalar_1d, or the import path of a "
+        "function of a RolloutPlan; default: by the data",
+    )
+    parser.add_argument(
+        "--metrics",
+        type=Path,
+        metavar="YAML",
+        help="further metrics: a name, then class_path and init_args, for each",
+    )
+    parser.add_argument(
+        "--residual",
+        action="store_true",
+        help="also measure the PDE residual, with the solver that made the data (takes a solver step a frame)",
+    )
+    parser.add_argument(
+        "--solver-sweep",
+        type=int,
+        nargs="*",
+        metavar="N",
+        help="also run the solver that made the data, on N points a side (default: from an eighth of the data's to its "
+        "own) at several time steps, and state the speed-up at equal error and the break-even number of rollouts",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for report and figures")
     parser.add_argument("--name", help="label in tables")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="default: %(default)s")
@@ -63,22 +99,35 @@ def main(argv: list[str]) -> int:
     """Run the verb; the exit status, 1 if a self-check failed."""
     arguments = build_parser().parse_args(argv)
 
-    from pdesurrogate.cli.terminal import choose_device, progress_bar
+    from pdesurrogate.cli.terminal import choose_device, joined_processes
+
+    with joined_processes() as (rank, device_number):
+        device = choose_device(arguments.device, device_number)
+        return _evaluate(arguments, argv, device, writes=rank == 0)
+
+
+def _evaluate(arguments: argparse.Namespace, argv: list[str], device: str, *, writes: bool) -> int:
+    from pdesurrogate.cli.terminal import progress_bar
     from pdesurrogate.data.archive import Archive
     from pdesurrogate.evaluation.checks import failed_checks
     from pdesurrogate.evaluation.evaluator import Evaluator
 
-    device = choose_device(arguments.device)
     archive = Archive(arguments.data)
     trajectories = archive.trajectories(arguments.split)
     stepper, card = _model(arguments, archive, device)
     start = stepper.history_frames if arguments.start_frame is None else arguments.start_frame
     frames = max(len(trajectories[0]) - start, 1) if arguments.frames is None else arguments.frames
     bounds = None if arguments.bounds is None else tuple(arguments.bounds)
-    evaluator = Evaluator(batch_size=arguments.batch_size, device=device, bounds=bounds)
+    evaluator = Evaluator(
+        _suite(arguments.suite),
+        metrics=_further_metrics(arguments, trajectories[0]),
+        batch_size=arguments.batch_size,
+        device=device,
+        bounds=bounds,
+    )
     arguments.out.mkdir(parents=True, exist_ok=True)  # refuse a bad place before the work
     with progress_bar(f"rolling out {card.name}", unit="trajectories") as progress:
-        report = evaluator.evaluate(
+        report = evaluator(
             stepper,
             trajectories,
             frames,
@@ -88,24 +137,126 @@ def main(argv: list[str]) -> int:
             command=shlex.join(["pdesurrogate", "evaluate", *argv]),
             on_batch=progress,
         )
-    report.save(arguments.out)
-    if not arguments.no_figures:
-        draw(report, evaluator, {card.name: stepper}, trajectories, arguments.out)
-    print(score_lines([report]))
-    for trajectory, lead_time in stopped(report):
-        print(f"trajectory {trajectory} stopped at lead time {lead_time:g}: not finite or out of bounds")
-    print(arguments.out / "report.json")
+    if arguments.solver_sweep is not None:
+        report = with_solver_sweep(
+            report, stepper, trajectories, archive.trajectories("val"), arguments.solver_sweep or None, device
+        )
     failures = failed_checks(report)
-    for failure in failures:
-        print(f"self-check failed: {failure}", file=sys.stderr)
+    if writes:
+        report.save(arguments.out)
+        if not arguments.no_figures:
+            draw(report, evaluator, {card.name: stepper}, trajectories, arguments.out)
+        print(score_lines([report]))
+        for trajectory, lead_time in stopped(report):
+            print(f"trajectory {trajectory} stopped at lead time {lead_time:g}: not finite or out of bounds")
+        if arguments.solver_sweep is not None:
+            print("\n".join(cost_lines(report)))
+        print(arguments.out / "report.json")
+        for failure in failures:
+            print(f"self-check failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 
-def _model(arguments: argparse.Namespace, archive: Archive, device: str) -> tuple[Stepper, ModelCard]:
-    from dataclasses import replace
+def with_solver_sweep(
+    report: Report,
+    stepper: Stepper,
+    trajectories: Sequence[Trajectory],
+    validation: Sequence[Trajectory],
+    resolutions: Sequence[int] | None,
+    device: str,
+) -> Report:
+    """A report whose cost is that of ``stepper`` beside the solver at many settings, all measured here and now."""
+    from pdesurrogate.cli.terminal import progress_bar
+    from pdesurrogate.evaluation.baselines import solver_sweep
+    from pdesurrogate.evaluation.cost import cost_of
+    from pdesurrogate.evaluation.evaluator import Evaluator
+    from pdesurrogate.metrics.errors import ErrorMetric
 
+    data, run = report.attributes["data"], report.attributes["run"]
+    evaluator = Evaluator(lambda plan: {"errors": ErrorMetric(plan)}, batch_size=run["batch_size"], device=device)
+
+    def evaluate(candidate: Stepper) -> Report:
+        return evaluator(candidate, trajectories, data["frames"], split=data["split"], start_frame=data["start_frame"])
+
+    with progress_bar("measuring the solver beside it", unit="parts") as progress:
+        sweep, (performance,) = solver_sweep(
+            validation, evaluate, resolutions, models=(stepper,), device=device, progress=progress
+        )
+    before = report.attributes["cost"]
+    memory = {key: before[key] for key in ("peak_memory_bytes", "module_bytes")}
+    return replace(
+        report, attributes={**report.attributes, "cost": cost_of(report, performance, sweep, **memory).to_dict()}
+    )
+
+
+def _suite(name: str | None) -> Suite | None:
+    """A function of a plan: one of ours by its name, or any by its import path."""
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    from pdesurrogate.metrics.suites import SUITES
+
+    if name is None:
+        return None
+    ours = {suite.__name__: suite for suite in SUITES}
+    if name in ours:
+        return ours[name]
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--suite", type=Callable)
+    try:
+        found: Suite = parser.parse_object({"suite": name}).suite
+    except (ArgumentError, ValueError) as error:
+        raise ValueError(f"Expected a suite among {[*ours]} or the import path of one but got {name!r}.") from error
+    return found
+
+
+def _further_metrics(
+    arguments: argparse.Namespace, trajectory: Trajectory
+) -> dict[str, Callable[[RolloutPlan], RolloutMetric]]:
+    """Metrics by class path from a YAML file, and the residual where it is asked for."""
+    from functools import partial
+
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    from pdesurrogate.metrics.base import RolloutMetric
+    from pdesurrogate.metrics.plan import RolloutPlan
+
+    metrics: dict[str, Callable[[RolloutPlan], RolloutMetric]] = {}
+    if arguments.metrics is not None:
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_argument("--metrics", type=dict[str, Callable[[RolloutPlan], RolloutMetric]])
+        try:
+            config = parser.parse_object({"metrics": _read_yaml(arguments.metrics)})
+            metrics = dict(parser.instantiate(config).metrics)
+        except (ArgumentError, ValueError, TypeError) as error:
+            raise ValueError(f"{arguments.metrics} names no metrics: {error}") from error
+    if arguments.residual:
+        from pdesurrogate.evaluation.recipes import equation_solver
+        from pdesurrogate.metrics.residual import ResidualMetric
+
+        solver = equation_solver(trajectory.metadata, trajectory.shape[2:])
+        if solver is None:
+            raise ValueError(
+                f"Expected data that one of our solvers made for --residual but {trajectory.metadata.name!r} names "
+                "none; add a ResidualMetric with a solver of your own by --metrics."
+            )
+        metrics["residual"] = partial(ResidualMetric, march=solver)
+    return metrics
+
+
+def _read_yaml(path: Path) -> Any:
+    import yaml
+
+    if not path.is_file():
+        raise ValueError(f"Expected a YAML file but {path} does not exist.")
+    try:
+        return yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"Expected YAML in {path}: {error}") from error
+
+
+def _model(arguments: argparse.Namespace, archive: Archive, device: str) -> tuple[Stepper, ModelCard]:
     if arguments.checkpoint is not None:
-        stepper, card = surrogate_from(arguments.checkpoint)
+        stepper, card = surrogate_from(*arguments.checkpoint)
     elif arguments.coarse_solver is not None:
         from pdesurrogate.evaluation.baselines import coarse_solver
 
@@ -115,9 +266,27 @@ def _model(arguments: argparse.Namespace, archive: Archive, device: str) -> tupl
     return stepper, card if arguments.name is None else replace(card, name=arguments.name)
 
 
-def surrogate_from(checkpoint: Path, name: str | None = None) -> tuple[Stepper, ModelCard]:
-    """A trained surrogate and its card, everything read from the checkpoint."""
-    from pdesurrogate.evaluation.evaluator import ModelCard
+def surrogate_from(*checkpoints: Path) -> tuple[Stepper, ModelCard]:
+    """A trained surrogate and its card, everything read from the checkpoint; an ensemble if there are several."""
+    from pdesurrogate.evaluation.card import ModelCard
+    from pdesurrogate.steppers.ensemble import Ensemble
+
+    members = [_surrogate_from(checkpoint) for checkpoint in checkpoints]
+    if len(members) == 1:
+        return members[0]
+    stepper = Ensemble([surrogate for surrogate, _ in members])
+    cards = [card for _, card in members]
+    card = ModelCard.of(
+        stepper,
+        f"{cards[0].name} ensemble of {len(cards)}",
+        "surrogate",
+        config={"members": [{**card.config, "checkpoint": card.checkpoint} for card in cards]},
+    )
+    return stepper, card
+
+
+def _surrogate_from(checkpoint: Path) -> tuple[Surrogate, ModelCard]:
+    from pdesurrogate.evaluation.card import ModelCard
     from pdesurrogate.evaluation.provenance import checkpoint_record
     from pdesurrogate.steppers.surrogate import Surrogate, load_checkpoint
 
@@ -125,11 +294,9 @@ def surrogate_from(checkpoint: Path, name: str | None = None) -> tuple[Stepper, 
     training = load_checkpoint(checkpoint).get("training") or {}
     network = stepper.specification()["network"]
     architecture = network["init_args"].get("architecture")
-    label = network["class_path"].rpartition(".")[2] + (f" {architecture}" if architecture else "")
     card = ModelCard.of(
         stepper,
-        name or label,
-        "surrogate",
+        network["class_path"].rpartition(".")[2] + (f" {architecture}" if architecture else ""),
         class_path=network["class_path"],
         config={"network": network, "target": stepper.target, "history_frames": stepper.history_frames},
         parameters_without_gradient=tuple(training.pop("parameters_without_gradient", ())),
@@ -145,18 +312,10 @@ def _stepper_from(given: str) -> tuple[Stepper, ModelCard]:
     import yaml
     from jsonargparse import ArgumentError, ArgumentParser
 
-    from pdesurrogate.evaluation.evaluator import ModelCard
+    from pdesurrogate.evaluation.card import ModelCard
     from pdesurrogate.steppers.base import Stepper
-    from pdesurrogate.steppers.persistence import Persistence
 
-    value: Any = given
-    if given.endswith((".yaml", ".yml")):
-        if not Path(given).is_file():
-            raise ValueError(f"Expected a YAML file but {given} does not exist.")
-        try:
-            value = yaml.safe_load(Path(given).read_text())
-        except yaml.YAMLError as error:
-            raise ValueError(f"Expected YAML in {given}: {error}") from error
+    value: Any = _read_yaml(Path(given)) if given.endswith((".yaml", ".yml")) else given
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--stepper", type=Stepper)
     try:
@@ -164,10 +323,8 @@ def _stepper_from(given: str) -> tuple[Stepper, ModelCard]:
         stepper = parser.instantiate(config).stepper
     except (ArgumentError, ValueError, TypeError) as error:
         raise ValueError(f"{given} is no stepper: {error}") from error
-    plain = yaml.safe_load(parser.dump(config))["stepper"]
-    name = type(stepper).__name__
-    kind: Any = "baseline" if isinstance(stepper, Persistence) else "solver"
-    return stepper, ModelCard.of(stepper, name.lower() if kind == "baseline" else name, kind, config=plain)
+    card = ModelCard.of(stepper, config=yaml.safe_load(parser.dump(config))["stepper"])
+    return stepper, card
 
 
 def draw(
@@ -178,22 +335,32 @@ def draw(
     out: Path,
     others: Sequence[Report] = (),
 ) -> list[Path]:
-    """Snapshots and film of the first trajectory, spectra and error curves; the files.
+    """Error curves, spectra, coherence, densities; snapshots, film and space-time picture of the first trajectory.
 
-    The first of ``steppers`` is the one that ``report`` measures and the film shows.
+    The first of ``steppers`` is the one that ``report`` measures and the film shows. The files that were written.
     """
     import torch
 
     from pdesurrogate.viz.curves import plot_error_curves
+    from pdesurrogate.viz.distributions import plot_density
+    from pdesurrogate.viz.profiles import plot_channel_profiles
     from pdesurrogate.viz.snapshots import plot_snapshots, save_film
-    from pdesurrogate.viz.spectra import plot_spectra
+    from pdesurrogate.viz.spacetime import plot_spacetime
+    from pdesurrogate.viz.spectra import plot_coherence, plot_spectra
     from pdesurrogate.viz.style import save_figure
 
     data = report.attributes["data"]
     metadata = trajectories[0].metadata
-    files = [save_figure(plot_error_curves([report, *others]), out / "errors.png")]
-    if "energy_spectrum_prediction" in report.curves:
-        files.append(save_figure(plot_spectra([report, *others]), out / "spectra.png"))
+    reports = [report, *others]
+    files = [save_figure(plot_error_curves(reports), out / "errors.png")]
+    for variable, name, plot in (
+        ("energy_spectrum_prediction", "spectra", plot_spectra),
+        ("coherence", "coherence", plot_coherence),
+        ("density_prediction", "density", plot_density),
+        ("mean_velocity_plus_prediction", "profiles", plot_channel_profiles),
+    ):
+        if variable in report.curves:
+            files.append(save_figure(plot(reports), out / f"{name}.png"))
     extent = tuple(axis.period for axis in metadata.grid.axes)
     if len(extent) != 2 or None in extent:
         return files
@@ -202,19 +369,32 @@ def draw(
     for name, stepper in steppers.items():
         sample, truth = evaluator.sample_rollout(stepper, trajectories, data["frames"], start_frame=start)
         predictions[name] = sample[0, :, 0]
+    truth = truth[0, :, 0]
     channel = metadata.channels[0]
     lead_times = report.curves["lead_time"].values.tolist()
-    options: dict[str, Any] = {
-        "extent": extent,
+    units: dict[str, Any] = {
         "label": channel.long_name or channel.name,
         "units": channel.units,
         "length_units": metadata.grid.axes[0].units,
         "time_units": metadata.time_units,
     }
-    files.append(save_figure(plot_snapshots(truth[0, :, 0], predictions, lead_times, **options), out / "snapshots.png"))
+    picture = plot_snapshots(truth, predictions, lead_times, extent=extent, **units)
+    files.append(save_figure(picture, out / "snapshots.png"))
     first = next(iter(predictions))
+    positions = trajectories[0].context.coordinates[0].tolist()
+    middle = truth.shape[-1] // 2
+    picture = plot_spacetime(
+        truth[..., middle],
+        predictions[first][..., middle],
+        lead_times,
+        positions,
+        period=extent[0],
+        prediction_label=first,
+        **units,
+    )
+    files.append(save_figure(picture, out / "spacetime.png"))
     film = out / "rollout.gif"
-    save_film(truth[0, :, 0], predictions[first], lead_times, film, prediction_label=first, **options)
+    save_film(truth, predictions[first], lead_times, film, extent=extent, prediction_label=first, **units)
     return [*files, film]
 
 
@@ -222,6 +402,16 @@ def stopped(report: Report) -> list[tuple[int, float]]:
     """Number and lead time of every trajectory that was stopped."""
     times = report.curves["blow_up_time"].dropna("trajectory")
     return [(int(number), float(time)) for number, time in zip(times["trajectory"], times, strict=True)]
+
+
+def cost_lines(report: Report) -> list[str]:
+    """Speed-up at equal error and break-even in words; a number never comes without its reason."""
+    speed_up, back = (report.attributes["cost"][key] for key in ("speed_up", "break_even"))
+    lines = [speed_up["reason"]]
+    if speed_up["value"] is not None:
+        bound = "at most " if speed_up["at_most"] else ""
+        lines.append(f"speed-up at equal error: {bound}{speed_up['value']:.2g}")
+    return [*lines, f"break-even: {back['reason']}"]
 
 
 def score_lines(reports: Sequence[Report]) -> str:

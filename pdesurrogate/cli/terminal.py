@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-def choose_device(name: str) -> str:
+def choose_device(name: str, number: int | None = None) -> str:
     """``"auto"`` becomes a GPU where there is one; other names are checked.
+
+    Args:
+        name: what the user asked for.
+        number: of the GPU that ``"auto"`` and ``"cuda"`` mean, where several processes share a machine.
 
     Raises:
         ValueError: if the device is unknown or absent.
@@ -18,13 +23,32 @@ def choose_device(name: str) -> str:
     import torch
 
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and number is not None:
+        name = f"cuda:{number}"
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
         first_line = str(error).splitlines()[0]
         raise ValueError(f"Expected a device of this machine but {name!r} cannot be used: {first_line}") from error
     return name
+
+
+@contextmanager
+def joined_processes() -> Iterator[tuple[int, int | None]]:
+    """Rank of this process and number of its GPU; joins the process group that ``torchrun`` describes, if it did."""
+    if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
+        yield 0, None
+        return
+    import torch
+
+    # Gloo serves tensors on the CPU, NCCL those on GPUs.
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    torch.distributed.init_process_group(backend)
+    try:
+        yield torch.distributed.get_rank(), int(os.environ.get("LOCAL_RANK", "0"))
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 @contextmanager

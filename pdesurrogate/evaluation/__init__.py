@@ -5,21 +5,48 @@ from typing import TYPE_CHECKING
 from pdesurrogate._lazy import lazy_face
 
 if TYPE_CHECKING:
-    from pdesurrogate.evaluation.baselines import coarse_solver, persistence
+    from pdesurrogate.evaluation.baselines import coarse_solver, persistence, solver_sweep
+    from pdesurrogate.evaluation.card import ModelCard
     from pdesurrogate.evaluation.checks import failed_checks
-    from pdesurrogate.evaluation.evaluator import Evaluator, ModelCard
+    from pdesurrogate.evaluation.cost import Performance, SolverSweep, break_even, cost_of, speed_up
+    from pdesurrogate.evaluation.evaluator import Evaluator
+    from pdesurrogate.evaluation.intervals import bootstrap_interval
+    from pdesurrogate.evaluation.memory import peak_memory
     from pdesurrogate.evaluation.report import Report
 
-__all__ = ["Evaluator", "ModelCard", "Report", "coarse_solver", "failed_checks", "persistence"]
+__all__ = [
+    "Evaluator",
+    "ModelCard",
+    "Performance",
+    "Report",
+    "SolverSweep",
+    "bootstrap_interval",
+    "break_even",
+    "coarse_solver",
+    "cost_of",
+    "failed_checks",
+    "peak_memory",
+    "persistence",
+    "solver_sweep",
+    "speed_up",
+]
 
 __getattr__, __dir__ = lazy_face(
     __name__,
     {
         "Evaluator": "evaluator",
-        "ModelCard": "evaluator",
+        "ModelCard": "card",
+        "Performance": "cost",
         "Report": "report",
+        "SolverSweep": "cost",
+        "bootstrap_interval": "intervals",
+        "break_even": "cost",
         "coarse_solver": "baselines",
+        "cost_of": "cost",
         "failed_checks": "checks",
+        "peak_memory": "memory",
         "persistence": "baselines",
+        "solver_sweep": "baselines",
+        "speed_up": "cost",
     },
 )

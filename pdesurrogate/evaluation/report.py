@@ -17,7 +17,7 @@ from pdesurrogate.evaluation.provenance import file_sha256
 
 ATTRIBUTES_FILE = "report.json"
 CURVES_FILE = "report.nc"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)

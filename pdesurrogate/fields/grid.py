@@ -29,7 +29,12 @@ class Axis:
 
 @dataclass(frozen=True)
 class Channel:
-    """One scalar field: its name, physical units and where on the grid it is stored."""
+    """One scalar field: its name, physical units and where on the grid it is stored.
+
+    Coordinates are those of nodes, or of cell centers. Value ``i`` of a channel at ``face_x`` lies on the face below
+    cell ``i`` along x, half way between the centers ``i - 1`` and ``i``; on an axis that is not periodic the upper face
+    of the last cell is not stored.
+    """
 
     name: str
     units: str = "1"

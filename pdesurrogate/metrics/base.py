@@ -1,19 +1,21 @@
-"""What all metrics share: the streaming interface, means over the box, and where a flow's velocity lives."""
+"""What all metrics share: how they keep what they measure, and how they name it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from pdesurrogate.fields.grid import Grid, Metadata
-from pdesurrogate.fields.trajectory import Context
-from pdesurrogate.physics.operators import velocity_from_vorticity, vorticity_from_velocity
+from pdesurrogate.metrics.block import Block
+from pdesurrogate.metrics.plan import RolloutPlan
+
+# Statistics of at least this many blocks of samples carry an error bar.
+_FEWEST_BLOCKS = 8
 
 
 class Variable(NamedTuple):
@@ -31,38 +33,56 @@ class Variable(NamedTuple):
 
 
 class Coordinate(NamedTuple):
-    """A metric's own axis: its ``values (n,)`` and label."""
+    """A metric's own axis: its ``values (n,)``, numbers or names, and label."""
 
-    values: Tensor
+    values: Tensor | Sequence[str]
     units: str
     long_name: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number for tables: an output reduced over lead time and all else but trajectories, then averaged over those.
+
+    Attributes:
+        variable: name of the output.
+        description: what the number is.
+        lead_time: the mean over lead times, or one end of them; outputs without lead time do not mind.
+        select: labels along other dimensions, for example ``{"channel": "vorticity"}``.
+        higher_is_better: how a table sorts it.
+        units: where they are not those of the variable.
+    """
+
+    variable: str
+    description: str
+    lead_time: Literal["mean", "first", "last"] = "mean"
+    select: Mapping[str, str | float] = field(default_factory=dict)
+    higher_is_better: bool = False
+    units: str | None = None
 
 
 class RolloutMetric(Metric, ABC):
     """Measures rollouts block by block; the size of its states is fixed when it is built.
 
-    Curves are states of shape ``(trajectories, frames, ...)`` in float64, filled with minus infinity and written at
-    the number of the trajectory. Processes are joined by the maximum, so uneven shards, empty ones and duplicates are
-    harmless. A measured value that is not finite (its trajectory was stopped) is written as NaN, which the maximum
-    keeps; minus infinity therefore always means "not written yet", and `compute` refuses it.
+    Three kinds of state. A *curve* ``(trajectories, frames, ...)`` in float64 is filled with minus infinity and written
+    at the number of the trajectory; processes are joined by the maximum, so uneven shards, empty ones and duplicates
+    are harmless. A measured value that is not finite (its trajectory was stopped) is written as NaN, which the maximum
+    keeps; minus infinity therefore always means "not written yet", and `curve` refuses it. A *lead-time sum*
+    ``(frames, ...)`` is the sum over trajectories, with a count beside it. A *pooled sum* is over space and lead time,
+    kept apart for several blocks of samples, so that the mean carries an error bar (`pooled`).
 
-    ``update`` brings no value to the host.
+    ``update`` brings no value to the host. Subclasses take the plan first and further arguments by name, so that a YAML
+    file can add any of them by class path.
 
     Args:
-        metadata: of the data set.
-        trajectories: number of trajectories in all.
-        frames: number of predicted frames.
+        plan: what is going to be measured.
     """
 
     full_state_update = False
 
-    def __init__(self, metadata: Metadata, trajectories: int, frames: int) -> None:
+    def __init__(self, plan: RolloutPlan) -> None:
         super().__init__()
-        if trajectories < 1 or frames < 1:
-            raise ValueError(f"Expected at least one trajectory and frame but got {trajectories} and {frames}.")
-        self.metadata = metadata
-        self.trajectories = trajectories
-        self.frames = frames
+        self.plan = plan
 
     @property
     @abstractmethod
@@ -74,19 +94,14 @@ class RolloutMetric(Metric, ABC):
         """Axes of outputs beside ``trajectory``, ``lead_time`` and ``channel``."""
         return {}
 
-    @abstractmethod
-    def update(
-        self, prediction: Tensor, target: Tensor, first_frame: int, trajectories: Tensor, context: Context
-    ) -> None:
-        """Measure one block.
+    @property
+    def scores(self) -> dict[str, Score]:
+        """Numbers for tables, by name."""
+        return {}
 
-        Args:
-            prediction: ``(batch, time, channel, *space)``, physical units; NaN where a trajectory was stopped.
-            target: the true frames, same shape.
-            first_frame: number of the block's first frame, counted from zero at the first predicted frame.
-            trajectories: ``(batch,)`` integers, number of each trajectory.
-            context: batched.
-        """
+    @abstractmethod
+    def update(self, block: Block) -> None:
+        """Measure one block."""
 
     @abstractmethod
     def compute(self) -> dict[str, Tensor]:
@@ -98,31 +113,33 @@ class RolloutMetric(Metric, ABC):
 
     def add_curve(self, name: str, *trailing: int) -> None:
         """Declare a state ``(trajectories, frames, *trailing)``."""
-        empty = torch.full((self.trajectories, self.frames, *trailing), -torch.inf, dtype=torch.float64)
+        plan = self.plan
+        empty = torch.full((plan.trajectories, plan.frames, *trailing), -torch.inf, dtype=torch.float64)
         self.add_state(name, default=empty, dist_reduce_fx="max")
 
-    def write(self, name: str, values: Tensor, first_frame: int, trajectories: Tensor) -> None:
+    def write(self, name: str, values: Tensor, block: Block) -> None:
         """Put ``values (batch, time, ...)`` of a block in their place in a curve.
 
         Raises:
             ValueError: if the block reaches beyond the declared frames.
         """
-        frames = self.frame_range(first_frame, values.shape[1])
         values = values.to(torch.float64)
-        getattr(self, name)[trajectories, frames] = torch.where(torch.isfinite(values), values, torch.nan)
+        place = (block.trajectories, self.frame_range(block))
+        getattr(self, name)[place] = torch.where(torch.isfinite(values), values, torch.nan)
 
-    def frame_range(self, first_frame: int, count: int) -> slice:
+    def frame_range(self, block: Block) -> slice:
         """The places of a block's frames.
 
         Raises:
             ValueError: if they are not inside the declared frames.
         """
-        if first_frame < 0 or first_frame + count > self.frames:
+        first, last = block.first_frame, block.first_frame + block.frames
+        if first < 0 or last > self.plan.frames:
             raise ValueError(
-                f"Expected frames within 0..{self.frames} but got {first_frame}..{first_frame + count}; "
+                f"Expected frames within 0..{self.plan.frames} but got {first}..{last}; "
                 f"build {type(self).__name__} for as many frames as are predicted."
             )
-        return slice(first_frame, first_frame + count)
+        return slice(first, last)
 
     def curve(self, name: str) -> Tensor:
         """The whole state, NaN where a trajectory was stopped.
@@ -135,125 +152,105 @@ class RolloutMetric(Metric, ABC):
         if bool(missing.any()):
             trajectory, frame = missing.nonzero()[0].tolist()
             raise ValueError(
-                f"Expected {name!r} of all {self.trajectories} trajectories and {self.frames} frames but "
+                f"Expected {name!r} of all {self.plan.trajectories} trajectories and {self.plan.frames} frames but "
                 f"{int(missing.sum())} were never measured, the first is frame {frame} of trajectory {trajectory}; "
                 "update with every block of every rollout first."
             )
         return values
 
-
-def at_least_float32(values: Tensor) -> Tensor:
-    """Half precisions become float32; others stay."""
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-
-
-def space_weights(grid: Grid, context: Context) -> Tensor:
-    """Quadrature weights of batched coordinates; ``(batch, 1, 1, *space)``, zero outside the mask."""
-    lines = grid.quadrature_weights(context.coordinates)
-    weights = lines[0][:, None, None]
-    for line in lines[1:]:
-        weights = weights.unsqueeze(-1) * line.reshape(line.shape[0], *(1,) * (weights.ndim - 1), -1)
-    return weights if context.mask is None else weights * context.mask[:, None, None]
-
-
-def box_mean(values: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean over space of ``values (batch, time, channel, *space)``; ``(batch, time, channel)`` in float64.
-
-    Args:
-        values: any floating type; products are formed in float32 at least and summed in float64.
-        weights: quadrature weights that broadcast to ``values``, of any scale; ``None`` where all points count alike.
-    """
-    values = at_least_float32(values)
-    space = tuple(range(3, values.ndim))
-    if weights is None:
-        return values.mean(space, dtype=torch.float64)
-    return (values * weights).sum(space, dtype=torch.float64) / weights.sum(space, dtype=torch.float64)
-
-
-@dataclass(frozen=True)
-class Flow:
-    """Where the velocity or the vorticity of a plane periodic flow lives among the channels.
-
-    Attributes:
-        given: which of the two the data hold.
-        channels: indices of the two velocity components, or of the vorticity.
-        periods: of the box.
-        velocity_units: units of the velocity, derived from the vorticity's where that is given.
-        vorticity_units: units of the vorticity, derived from the velocity's where that is given.
-        wavenumber_units: radians per unit length.
-    """
-
-    given: Literal["velocity", "vorticity"]
-    channels: tuple[int, ...]
-    periods: tuple[float, ...]
-    velocity_units: str
-    vorticity_units: str
-    wavenumber_units: str
-
-    def select(self, fields: Tensor) -> Tensor:
-        """The flow's own channels of ``(batch, time, channel, x, y)``, in single precision at least."""
-        return at_least_float32(torch.stack([fields[:, :, channel] for channel in self.channels], dim=2))
-
-    def velocity_and_vorticity(self, fields: Tensor) -> tuple[Tensor, Tensor]:
-        """``(batch, time, 2, x, y)`` and ``(batch, time, 1, x, y)`` of fields on evenly spaced points."""
-        own = self.select(fields)
-        if self.given == "velocity":
-            return own, vorticity_from_velocity(own, self.periods).unsqueeze(2)
-        return velocity_from_vorticity(own[:, :, 0], self.periods), own
-
-
-def flow_of(metadata: Metadata) -> Flow | None:
-    """The flow that a data set holds, by the names of its channels; ``None`` unless it is plane and periodic.
-
-    Channels ``velocity_x`` and ``velocity_y`` are taken before ``vorticity``.
-
-    Example:
-        >>> from pdesurrogate.fields.grid import Axis, Channel
-        >>> grid = Grid((Axis("x", period=1.0, units="m"), Axis("y", period=1.0, units="m")))
-        >>> metadata = Metadata("example", grid, (Channel("vorticity", units="1/s"),), frame_interval=0.1)
-        >>> flow_of(metadata).velocity_units
-        '(1/s) m'
-    """
-    grid, names = metadata.grid, metadata.channel_names
-    periods = tuple(axis.period for axis in grid.axes if axis.period is not None)
-    if grid.dimension != 2 or len(periods) != 2:
-        return None
-    length = grid.axes[0].units
-    wavenumber = _units("rad", length, "/")
-    if "velocity_x" in names and "velocity_y" in names:
-        channels = (names.index("velocity_x"), names.index("velocity_y"))
-        units = metadata.channels[channels[0]].units
-        return Flow("velocity", channels, periods, units, _units(units, length, "/"), wavenumber)
-    if "vorticity" in names:
-        channel = names.index("vorticity")
-        units = metadata.channels[channel].units
-        return Flow("vorticity", (channel,), periods, _units(units, length, " "), units, wavenumber)
-    return None
-
-
-def require_flow(metadata: Metadata, what: str) -> Flow:
-    """`flow_of`, where there must be one.
-
-    Raises:
-        ValueError: naming ``what`` needs it.
-    """
-    flow = flow_of(metadata)
-    if flow is None:
-        raise ValueError(
-            f"Expected plane periodic data with channels 'velocity_x' and 'velocity_y' or 'vorticity' for {what} but "
-            f"got {metadata.channel_names} on axes {metadata.grid.axis_names}; leave this metric out of the suite."
+    def add_lead_time_sum(self, name: str, *trailing: int) -> None:
+        """Declare a sum over trajectories ``(frames, *trailing)`` and a count ``{name}_count (frames,)``."""
+        self.add_state(
+            name, default=torch.zeros(self.plan.frames, *trailing, dtype=torch.float64), dist_reduce_fx="sum"
         )
-    return flow
+        self.add_state(f"{name}_count", default=torch.zeros(self.plan.frames, dtype=torch.long), dist_reduce_fx="sum")
+
+    def accumulate(self, name: str, values: Tensor, block: Block) -> None:
+        """Add ``values (batch, time, *trailing)`` of a block to a lead-time sum.
+
+        Frames that are not finite are left out. A trajectory must be given to one process only, once.
+        """
+        frames = self.frame_range(block)
+        values = values.to(torch.float64)
+        kept = torch.isfinite(values).flatten(2).all(-1) if values.ndim > 2 else torch.isfinite(values)
+        mask = kept.reshape(*kept.shape, *(1,) * (values.ndim - 2))
+        getattr(self, name)[frames] += torch.where(mask, values, 0.0).sum(0)
+        getattr(self, f"{name}_count")[frames] += kept.sum(0)
+
+    def lead_time_mean(self, name: str) -> Tensor:
+        """Mean over the trajectories that were finite ``(frames, *trailing)``; NaN where none was left."""
+        count = getattr(self, f"{name}_count").to(torch.float64)
+        values: Tensor = getattr(self, name)
+        return values / count.reshape(-1, *(1,) * (values.ndim - 1))
+
+    @property
+    def sample_blocks(self) -> tuple[int, int]:
+        """How pooled samples are cut into blocks: (groups of trajectories, stretches of lead time).
+
+        Trajectories are independent, so with eight of them or more each is a block (at most 64 groups); with fewer,
+        each is cut into stretches, so that there are eight blocks as long as there are frames. Frames within a stretch
+        may be correlated; stretches should be longer than the correlation time.
+        """
+        groups = min(self.plan.trajectories, 64)
+        return groups, min(-(-_FEWEST_BLOCKS // groups), self.plan.frames)
+
+    def add_pooled(self, name: str, *trailing: int) -> None:
+        """Declare a mean over frames and trajectories of values ``(*trailing,)``, with a block-averaged error bar."""
+        groups, stretches = self.sample_blocks
+        self.add_state(
+            name, default=torch.zeros(groups, stretches, *trailing, dtype=torch.float64), dist_reduce_fx="sum"
+        )
+        self.add_state(
+            f"{name}_count", default=torch.zeros(groups, stretches, dtype=torch.float64), dist_reduce_fx="sum"
+        )
+
+    def pool(self, name: str, values: Tensor, block: Block) -> None:
+        """Add ``values (batch, time, *trailing)``, one sample a frame; frames that are not finite are left out.
+
+        Duplicates (samplers that pad) weigh a trajectory twice but do no other harm.
+        """
+        groups, stretches = self.sample_blocks
+        taken = self.frame_range(block)
+        values = values.to(torch.float64)
+        kept = torch.isfinite(values).flatten(2).all(-1) if values.ndim > 2 else torch.isfinite(values)
+        mask = kept.reshape(*kept.shape, *(1,) * (values.ndim - 2))
+        frames = torch.arange(taken.start, taken.stop, device=values.device)
+        stretch = frames * stretches // self.plan.frames
+        group = block.trajectories % groups
+        place = (group[:, None] * stretches + stretch).flatten()
+        sums: Tensor = getattr(self, name)
+        sums.view(groups * stretches, *sums.shape[2:]).index_add_(
+            0, place, torch.where(mask, values, 0.0).flatten(0, 1)
+        )
+        getattr(self, f"{name}_count").view(-1).index_add_(0, place, kept.to(torch.float64).flatten())
+
+    def pooled(self, name: str) -> tuple[Tensor, Tensor]:
+        """Mean over all samples ``(*trailing,)``, and over those of each block that has any ``(blocks, *trailing)``.
+
+        From the block means a derived quantity gets its error bar: `block_error`. NaN if nothing was ever measured.
+        """
+        sums: Tensor = getattr(self, name)
+        counts: Tensor = getattr(self, f"{name}_count")
+        sums, counts = sums.flatten(0, 1), counts.flatten()
+        kept = counts > 0
+        if not bool(kept.any()):
+            return torch.full_like(sums[0], torch.nan), sums[kept]
+        column = counts[kept].reshape(-1, *(1,) * (sums.ndim - 1))
+        return sums[kept].sum(0) / counts.sum(), sums[kept] / column
 
 
-def squared(units: str) -> str:
-    """Units of the square, for example of an energy from a velocity.
+def block_error(values: Tensor) -> Tensor:
+    """Standard error of the mean of block values ``(blocks, ...)``: their deviation over the root of their number.
+
+    NaN where there are fewer than two blocks.
 
     Example:
-        >>> squared("m/s"), squared("1")
-        ('(m/s)^2', '1')
+        >>> round(block_error(torch.tensor([1.0, 3.0])).item(), 6)
+        1.0
     """
-    return "1" if units == "1" else f"({units})^2"
+    if len(values) < 2:
+        return torch.full_like(values.sum(0), torch.nan)
+    return values.std(0, correction=1) / len(values) ** 0.5
 
 
 def shared_units(units: Sequence[str]) -> str:
@@ -261,9 +258,14 @@ def shared_units(units: Sequence[str]) -> str:
     return units[0] if len(set(units)) == 1 else ", ".join(units)
 
 
-def _units(left: str, right: str, joint: str) -> str:
-    if right == "1":
-        return left
-    if left == "1":
-        return right if joint == " " else f"1/{right}"
-    return f"({left}){joint}{right}" if any(sign in left for sign in " /") else f"{left}{joint}{right}"
+def scores_by_channel(plan: RolloutPlan, variable: str, description: str) -> dict[str, Score]:
+    """One score if all channels have the same units, else one for each channel: metres do not add to pascals."""
+    channels = plan.metadata.channels
+    if len({channel.units for channel in channels}) == 1:
+        return {variable: Score(variable, f"{description} and channels", units=channels[0].units)}
+    return {
+        f"{variable}_{channel.name}": Score(
+            variable, f"{description}, of {channel.name}", select={"channel": channel.name}, units=channel.units
+        )
+        for channel in channels
+    }

@@ -52,14 +52,31 @@ def sobolev_norm(values: Tensor, periods: Sequence[float], order: float, alpha: 
         >>> round(float(sobolev_norm(torch.cos(3 * x), [2 * torch.pi], order=1.0) ** 2), 12)  # (1 + 9) / 2
         5.0
     """
-    if alpha < 0:
-        raise ValueError(f"Expected alpha >= 0 but got {alpha}.")
     shape = tuple(values.shape[-len(periods) :])
     axes = tuple(range(-len(periods), 0))
     density = torch.fft.rfftn(values, dim=axes, norm="forward").abs().square()
-    waves = angular_wavenumbers(shape, periods, dtype=values.dtype, device=values.device)
-    symbol = alpha + sum((wave.square() for wave in waves), start=torch.zeros((), device=values.device))
+    symbol = sobolev_symbol(shape, periods, order, alpha, dtype=values.dtype, device=values.device)
     weights = half_spectrum_weights(shape, device=values.device).to(values.dtype)
-    symbol = torch.where(symbol > 0, symbol.clamp(min=torch.finfo(values.dtype).tiny) ** order, 0.0)
     # The square root has no derivative at zero: a vanishing field gets a norm of 1e-15 and gradient zero.
     return (density * symbol * weights).sum(axes).clamp_min(1e-30).sqrt()
+
+
+def sobolev_symbol(
+    shape: Sequence[int],
+    periods: Sequence[float],
+    order: float,
+    alpha: float = 1.0,
+    *,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Weight ``(alpha + |k|^2)^order`` of each wave of a half spectrum in the squared norm; ``(*rfftn space)``.
+
+    Raises:
+        ValueError: if ``alpha`` is negative.
+    """
+    if alpha < 0:
+        raise ValueError(f"Expected alpha >= 0 but got {alpha}.")
+    waves = angular_wavenumbers(shape, periods, dtype=dtype, device=device)
+    symbol = alpha + sum((wave.square() for wave in waves), start=torch.zeros((), device=device))
+    return torch.where(symbol > 0, symbol.clamp(min=torch.finfo(dtype).tiny) ** order, 0.0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def integer_wavenumbers(
@@ -126,8 +126,55 @@ def resample(values: Tensor, shape: Sequence[int]) -> Tensor:
     return torch.fft.irfftn(spectrum, s=tuple(shape), dim=axes, norm="forward")
 
 
-class Shells:
-    """Bins of wavenumber magnitude for fields on one grid, as tables that follow the input's device.
+def squared_magnitude(spectrum: Tensor) -> Tensor:
+    """``|z|^2`` of complex values; same shape, real.
+
+    Example:
+        >>> squared_magnitude(torch.tensor([3.0 + 4.0j])).tolist()
+        [25.0]
+    """
+    # Several times as fast as the magnitude, which takes a root, or as a sum over the innermost axis of two.
+    squares = torch.view_as_real(spectrum).square()
+    return squares[..., 0] + squares[..., 1]
+
+
+class WaveSums(nn.Module):
+    """Weighted sums over all waves of a half spectrum, several at once; one matrix product.
+
+    Args:
+        tables: ``(sums, *rfftn space)`` weights of each wave in each sum; the half that `rfftn` leaves out is counted.
+        shape: points along each space axis.
+
+    Example:
+        >>> ones = WaveSums(torch.ones(1, 6, 4), shape=(6, 6))
+        >>> field = torch.randn(6, 6)
+        >>> mean_square = ones(squared_magnitude(torch.fft.rfft2(field, norm="forward")))
+        >>> bool(torch.isclose(mean_square[0], field.square().mean().double()))
+        True
+    """
+
+    table: Tensor
+
+    def __init__(self, tables: Tensor, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        expected = (*self.shape[:-1], self.shape[-1] // 2 + 1)
+        if tuple(tables.shape[1:]) != expected:
+            raise ValueError(f"Expected tables (sums, *{expected}) but got {tuple(tables.shape)}.")
+        weighted = tables.double() * half_spectrum_weights(self.shape, device=tables.device)
+        self.register_buffer("table", weighted.flatten(1).T.float().contiguous(), persistent=False)
+
+    def forward(self, density: Tensor) -> Tensor:
+        """Sums ``(..., sums)`` in float64 of a density ``(..., *rfftn space)``."""
+        return (density.flatten(-len(self.shape)) @ self.table.to(density.dtype)).to(torch.float64)
+
+
+# Beyond this many entries a dense table of shells is slower than adding waves one by one, and larger than the fields.
+_LARGEST_TABLE = 1 << 22
+
+
+class Shells(nn.Module):
+    """Bins of wavenumber magnitude for fields on one grid.
 
     Shell ``j`` holds the waves with ``round(|k| / spacing) == j``, where ``spacing`` is ``2 pi / longest period``. All
     waves of the grid are binned, corners included: a full-shell sum satisfies Parseval's identity.
@@ -136,21 +183,41 @@ class Shells:
         wavenumbers: ``(shells,)`` centre ``j * spacing`` of each shell, radians per unit length.
     """
 
+    wavenumbers: Tensor
+    members: Tensor
+    weights: Tensor
+    table: Tensor | None
+
     def __init__(self, shape: Sequence[int], periods: Sequence[float], *, device: torch.device | str | None = None):
+        super().__init__()
         self.shape = tuple(shape)
         self.periods = tuple(periods)
         spacing = 2 * torch.pi / max(periods)
-        squared = sum(wave.square() for wave in angular_wavenumbers(shape, periods, device=device))
+        squared = sum(wave.square() for wave in angular_wavenumbers(shape, periods))
         assert isinstance(squared, Tensor)
         magnitude = squared.sqrt() / spacing
-        self._shell = magnitude.round().long().flatten()
-        count = int(self._shell.max()) + 1
-        weights = half_spectrum_weights(shape, device=device).expand(magnitude.shape)
-        self._weights = weights.flatten()
-        self.wavenumbers = torch.arange(count, dtype=torch.float64, device=device) * spacing
+        members = magnitude.round().long().flatten()
+        count = int(members.max()) + 1
+        weights = half_spectrum_weights(shape).expand(magnitude.shape).flatten()
+        table = None
+        if count * members.numel() <= _LARGEST_TABLE:
+            table = torch.zeros(members.numel(), count)
+            table[torch.arange(members.numel()), members] = weights.float()
+        tables = {
+            "wavenumbers": torch.arange(count, dtype=torch.float64) * spacing,
+            "members": members,
+            "weights": weights.float(),
+            "table": table,
+        }
+        for name, values in tables.items():
+            self.register_buffer(name, values if values is None else values.to(device), persistent=False)
 
     def sum(self, density: Tensor) -> Tensor:
         """Sum a half-spectrum density ``(..., *rfftn space)`` over each shell; ``(..., shells)`` in float64."""
-        flat = density.flatten(-len(self.shape)).to(torch.float64) * self._weights
-        out = flat.new_zeros((*flat.shape[:-1], self.wavenumbers.numel()))
-        return out.index_add_(-1, self._shell, flat)
+        flat = density.flatten(-len(self.shape))
+        if self.table is not None:
+            return (flat @ self.table.to(flat.dtype)).to(torch.float64)
+        # Waves first, so that whole rows are added at once.
+        rows = (flat * self.weights.to(flat.dtype)).reshape(-1, flat.shape[-1]).T
+        sums = rows.new_zeros(self.wavenumbers.numel(), rows.shape[1]).index_add_(0, self.members, rows)
+        return sums.T.reshape(*flat.shape[:-1], -1).to(torch.float64)

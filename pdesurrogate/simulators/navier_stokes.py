@@ -127,6 +127,11 @@ class NavierStokes2d(nn.Module):
         """Physical parameters that an archive records with every trajectory."""
         return {"viscosity": self.viscosity, "drag": self.drag}
 
+    @property
+    def forcing_field(self) -> Tensor | None:
+        """The steady vorticity source ``(1, x, y)`` inside the solver's mask; ``None`` without forcing."""
+        return None if self.source is None else self.to_field(self.source.unsqueeze(0))
+
     def context(self, batch: int) -> Context:
         """The context of a batch on this solver's own grid."""
         coordinates = self.grid.uniform_coordinates(self.shape, dtype=torch.float32)

@@ -6,17 +6,31 @@ from pdesurrogate._lazy import lazy_face
 
 if TYPE_CHECKING:
     from pdesurrogate.steppers.base import Stepper
+    from pdesurrogate.steppers.ensemble import Ensemble, EnsembleStepper, PerturbedStarts
     from pdesurrogate.steppers.persistence import Persistence
     from pdesurrogate.steppers.resampled import Resampled
     from pdesurrogate.steppers.rollout import Rollout, forecast
     from pdesurrogate.steppers.surrogate import Surrogate
 
-__all__ = ["Persistence", "Resampled", "Rollout", "Stepper", "Surrogate", "forecast"]
+__all__ = [
+    "Ensemble",
+    "EnsembleStepper",
+    "Persistence",
+    "PerturbedStarts",
+    "Resampled",
+    "Rollout",
+    "Stepper",
+    "Surrogate",
+    "forecast",
+]
 
 __getattr__, __dir__ = lazy_face(
     __name__,
     {
+        "Ensemble": "ensemble",
+        "EnsembleStepper": "ensemble",
         "Persistence": "persistence",
+        "PerturbedStarts": "ensemble",
         "Resampled": "resampled",
         "Rollout": "rollout",
         "Stepper": "base",

@@ -1,23 +1,60 @@
-"""Figures of fields, spectra and errors; the leaderboard page."""
+"""Figures of fields, spectra, statistics and errors; the leaderboard page.
+
+Plot functions give back the axes that they drew into, or an array of them. Figures are made without pyplot, so none is
+kept alive behind the scenes: a notebook shows one, after ``%matplotlib inline``, where a cell ends with
+``figure_of(plot_spectra(reports))``, or with ``plot_error_curves(reports).figure`` where there is one panel.
+"""
 
 from typing import TYPE_CHECKING
 
 from pdesurrogate._lazy import lazy_face
 
 if TYPE_CHECKING:
+    from pdesurrogate.viz.cost import CostPoint, plot_cost_accuracy
     from pdesurrogate.viz.curves import plot_error_curves
+    from pdesurrogate.viz.distributions import plot_density, plot_rank_histogram
+    from pdesurrogate.viz.profiles import plot_channel_profiles, plot_profiles
     from pdesurrogate.viz.snapshots import plot_snapshots, save_film
-    from pdesurrogate.viz.spectra import plot_spectra
-    from pdesurrogate.viz.style import save_figure, style
+    from pdesurrogate.viz.spacetime import plot_spacetime
+    from pdesurrogate.viz.spectra import plot_coherence, plot_spectra
+    from pdesurrogate.viz.statistics import plot_statistic
+    from pdesurrogate.viz.style import figure_of, save_figure, style
 
-__all__ = ["plot_error_curves", "plot_snapshots", "plot_spectra", "save_figure", "save_film", "style"]
+__all__ = [
+    "CostPoint",
+    "figure_of",
+    "plot_channel_profiles",
+    "plot_coherence",
+    "plot_cost_accuracy",
+    "plot_density",
+    "plot_error_curves",
+    "plot_profiles",
+    "plot_rank_histogram",
+    "plot_snapshots",
+    "plot_spacetime",
+    "plot_spectra",
+    "plot_statistic",
+    "save_figure",
+    "save_film",
+    "style",
+]
 
 __getattr__, __dir__ = lazy_face(
     __name__,
     {
+        "CostPoint": "cost",
+        "figure_of": "style",
+        "plot_channel_profiles": "profiles",
+        "plot_coherence": "spectra",
+        "plot_cost_accuracy": "cost",
+        "plot_density": "distributions",
         "plot_error_curves": "curves",
+        "plot_profiles": "profiles",
+        "plot_rank_histogram": "distributions",
         "plot_snapshots": "snapshots",
+        "plot_spacetime": "spacetime",
         "plot_spectra": "spectra",
+        "plot_statistic": "statistics",
         "save_figure": "style",
         "save_film": "snapshots",
         "style": "style",

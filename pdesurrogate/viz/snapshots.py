@@ -5,24 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.animation import PillowWriter
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
-from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 from torch import Tensor
 
+from pdesurrogate.viz.scales import ColorScale, Field, color_bar, say_not_finite
 from pdesurrogate.viz.style import (
-    ERROR_COLORMAP,
-    FIELD_COLORMAP,
     INK,
-    MUTED,
-    NOT_FINITE,
     PALETTE,
+    Panels,
     evenly_spread,
     labelled,
     new_figure,
@@ -30,8 +24,6 @@ from pdesurrogate.viz.style import (
     style,
     whole_file,
 )
-
-Frames = NDArray[np.float64]
 
 
 def plot_snapshots(
@@ -47,11 +39,12 @@ def plot_snapshots(
     time_units: str = "1",
     limit: float | None = None,
     error_limit: float | None = None,
-) -> Figure:
+) -> Panels:
     """Rows: truth, every model, every model's error; columns: lead times.
 
-    Truth and models share one colour scale, symmetric about zero. Errors (prediction minus truth) have a scale and a
-    colour map of their own, and their relative L2 norm is written into each panel. Values that are not finite are grey.
+    Truth and models share one colour scale, that of the truth: symmetric about zero where it has both signs. Errors
+    (prediction minus truth) have a scale and a colour map of their own, and their relative L2 norm is written into each
+    panel. Values that are not finite are grey.
 
     Args:
         truth: ``(time, x, y)`` one channel in physical units.
@@ -63,8 +56,11 @@ def plot_snapshots(
         units: of the field.
         length_units: of the sides.
         time_units: of the lead times.
-        limit: colour scale from ``-limit`` to ``limit``; the truth's largest magnitude in the frames by default.
+        limit: colour scale from ``-limit`` to ``limit``; by default as wide as the truth in the frames.
         error_limit: the same for the errors; by default their largest finite magnitude.
+
+    Returns:
+        The panels ``(1 + 2 models, frames)``.
 
     Raises:
         ValueError: if shapes disagree, a frame is not there or no model is given.
@@ -77,43 +73,37 @@ def plot_snapshots(
     truth_frames = truth_frames[shown]
     fields = {name: values[shown] for name, values in fields.items()}
     errors = {name: values - truth_frames for name, values in fields.items()}
-    limit = _magnitude([truth_frames]) if limit is None else limit
-    error_limit = _magnitude(list(errors.values())) if error_limit is None else error_limit
+    scale = ColorScale.of_field(truth_frames, limit)
+    error_scale = ColorScale.of_error(np.stack(list(errors.values())), error_limit)
 
     rows = 1 + 2 * len(fields)
     panel_height = 1.75 * min(max(extent[1] / extent[0], 0.5), 2.0)
     with style():
         figure = new_figure(1.6 + 1.85 * len(shown), 0.9 + panel_height * rows)
-        grid = figure.subplots(rows, len(shown), sharex=True, sharey=True, squeeze=False)
-        color_map, error_map = matplotlib.colormaps[FIELD_COLORMAP], matplotlib.colormaps[ERROR_COLORMAP]
-        pictures = []
+        panels = figure.subplots(rows, len(shown), sharex=True, sharey=True, squeeze=False)
         for row, (name, values) in enumerate({"truth": truth_frames, **fields}.items()):
-            pictures = [
-                _draw(axes, frame, extent, limit, color_map) for axes, frame in zip(grid[row], values, strict=True)
-            ]
-            _name_row(grid[row, 0], name, labelled("y", length_units))
-        error_pictures = []
+            for axes, frame in zip(panels[row], values, strict=True):
+                picture = _draw(axes, frame, extent, scale)
+                say_not_finite(axes, *_centers(frame, extent), frame.T)
+            _name_row(panels[row, 0], name, labelled("y", length_units))
         for row, (name, values) in enumerate(errors.items(), start=1 + len(fields)):
-            for axes, frame, reference in zip(grid[row], values, truth_frames, strict=True):
-                error_pictures.append(_draw(axes, frame, extent, error_limit, error_map))
+            for axes, frame, reference in zip(panels[row], values, truth_frames, strict=True):
+                error_picture = _draw(axes, frame, extent, error_scale)
+                say_not_finite(axes, *_centers(frame, extent), frame.T)
                 _write_relative_error(axes, frame, reference)
-            _name_row(grid[row, 0], "error" if len(errors) == 1 else f"error of\n{name}", labelled("y", length_units))
-        for axes, frame_index in zip(grid[0], shown, strict=True):
+            title = "error" if len(errors) == 1 else f"error of\n{name}"
+            _name_row(panels[row, 0], title, labelled("y", length_units))
+        for axes, frame_index in zip(panels[0], shown, strict=True):
             axes.set_title(_lead_time_text(times[frame_index], time_units))
-        for axes in grid[-1]:
+        for axes in panels[-1]:
             axes.set_xlabel(labelled("x", length_units))
-        upper, lower = grid[: 1 + len(fields)], grid[1 + len(fields) :]
-        _color_bar(
-            figure, pictures[0], upper, labelled(label, units), _exceeds([truth_frames, *fields.values()], limit)
-        )
-        _color_bar(
-            figure,
-            error_pictures[0],
-            lower,
-            labelled("prediction − truth", units) + "\n(own scale)",
-            _exceeds(list(errors.values()), error_limit),
-        )
-    return figure
+        upper, lower = panels[: 1 + len(fields)], panels[1 + len(fields) :]
+        clipped = scale.clipped_ends(np.stack([truth_frames, *fields.values()]))
+        color_bar(picture, upper, labelled(label, units), clipped, aspect=14 * len(upper))
+        clipped = error_scale.clipped_ends(np.stack(list(errors.values())))
+        error_label = labelled("prediction − truth", units) + "\n(own scale)"
+        color_bar(error_picture, lower, error_label, clipped, aspect=14 * len(lower))
+    return panels
 
 
 def save_film(
@@ -145,7 +135,7 @@ def save_film(
         units: of the field.
         length_units: of the sides.
         time_units: of the lead times.
-        limit: colour scale from ``-limit`` to ``limit``; the truth's largest magnitude by default.
+        limit: colour scale from ``-limit`` to ``limit``; by default as wide as the truth.
         frames_per_second: of the film.
         dpi: dots per inch; the film is 7.4 inches wide.
 
@@ -161,7 +151,7 @@ def save_film(
     truth_frames, fields = _checked(truth, {prediction_label: prediction}, lead_times)
     times = np.asarray([float(time) for time in lead_times])
     predicted = fields[prediction_label]
-    limit = _magnitude([truth_frames]) if limit is None else limit
+    scale = ColorScale.of_field(truth_frames, limit)
     correlations = np.asarray([_correlation(a, b) for a, b in zip(predicted, truth_frames, strict=True)])
 
     with style():
@@ -170,10 +160,9 @@ def save_film(
         grid = figure.add_gridspec(2, 2, height_ratios=[3.0 * ratio, 1.0])
         panels = [figure.add_subplot(grid[0, column]) for column in range(2)]
         strip = figure.add_subplot(grid[1, :])
-        # Together with the shades of text and lines fewer than the 256 colours of a GIF frame, so that none is merged.
-        color_map = matplotlib.colormaps[FIELD_COLORMAP].resampled(97)
+        # Few enough to fit beside the shades of text and lines into a GIF frame of 256 colours; odd for a white zero.
         pictures = [
-            _draw(axes, frames[0], extent, limit, color_map)
+            _draw(axes, frames[0], extent, scale, colors=65)
             for axes, frames in zip(panels, (truth_frames, predicted), strict=True)
         ]
         for axes, name in zip(panels, ("truth", prediction_label), strict=True):
@@ -181,8 +170,12 @@ def save_film(
             axes.set_xlabel(labelled("x", length_units))
         panels[0].set_ylabel(labelled("y", length_units))
         panels[1].tick_params(labelleft=False)
-        clipped = _exceeds([truth_frames, predicted], limit)
-        _color_bar(figure, pictures[0], np.asarray(panels), labelled(label, units), clipped)
+        clipped = scale.clipped_ends(np.stack([truth_frames, predicted]))
+        color_bar(pictures[0], np.asarray(panels), labelled(label, units), clipped)
+        notes = [
+            axes.text(0.5, 0.5, "not finite", transform=axes.transAxes, ha="center", va="center", color=INK)
+            for axes in panels
+        ]
         line, point = _draw_correlation(strip, times, correlations, labelled("lead time", time_units))
         # The widest title first, so that the frozen layout has room for all of them.
         title = figure.suptitle(max((_lead_time_text(time, time_units) for time in times), key=len), color=INK)
@@ -191,8 +184,9 @@ def save_film(
         writer = PillowWriter(fps=frames_per_second)
         with whole_file(path) as part, writer.saving(figure, part, dpi):
             for frame, time in enumerate(times):
-                for picture, frames in zip(pictures, (truth_frames, predicted), strict=True):
+                for picture, note, frames in zip(pictures, notes, (truth_frames, predicted), strict=True):
                     picture.set_data(np.ma.masked_invalid(frames[frame]).T)
+                    note.set_visible(not np.isfinite(frames[frame]).all())
                 line.set_data(times[: frame + 1], correlations[: frame + 1])
                 point.set_data(times[frame : frame + 1], correlations[frame : frame + 1])
                 title.set_text(_lead_time_text(time, time_units))
@@ -202,7 +196,7 @@ def save_film(
 
 def _checked(
     truth: Tensor, predictions: Mapping[str, Tensor], lead_times: Sequence[float] | Tensor
-) -> tuple[Frames, dict[str, Frames]]:
+) -> tuple[Field, dict[str, Field]]:
     if truth.ndim != 3 or len(truth) == 0:
         raise ValueError(f"Expected truth (time, x, y) but got shape {tuple(truth.shape)}; select one channel.")
     if len(lead_times) != len(truth):
@@ -217,21 +211,11 @@ def _checked(
     return _to_numpy(truth), {name: _to_numpy(values) for name, values in predictions.items()}
 
 
-def _to_numpy(values: Tensor) -> Frames:
+def _to_numpy(values: Tensor) -> Field:
     return values.detach().double().cpu().numpy()
 
 
-def _magnitude(fields: Sequence[Frames]) -> float:
-    finite = [np.abs(values[np.isfinite(values)]) for values in fields]
-    largest = max((float(values.max()) for values in finite if values.size), default=0.0)
-    return largest if largest > 0 else 1.0
-
-
-def _exceeds(fields: Sequence[Frames], limit: float) -> bool:
-    return any(bool((np.abs(values[np.isfinite(values)]) > limit).any()) for values in fields)
-
-
-def _correlation(first: Frames, second: Frames) -> float:
+def _correlation(first: Field, second: Field) -> float:
     first, second = first - first.mean(), second - second.mean()
     norm = np.sqrt((first**2).sum() * (second**2).sum())
     return float((first * second).sum() / norm) if np.isfinite(norm) and norm > 0 else float("nan")
@@ -241,7 +225,7 @@ def _lead_time_text(time: float, units: str) -> str:
     return f"lead time {time:.4g}" + ("" if units in ("", "1") else f" {units}")
 
 
-def _draw(axes: Axes, frame: Frames, extent: tuple[float, float], limit: float, color_map: Colormap) -> AxesImage:
+def _draw(axes: Axes, frame: Field, extent: tuple[float, float], scale: ColorScale, colors: int = 256) -> AxesImage:
     """One field ``(x, y)`` with x to the right and y upwards."""
     axes.grid(False)
     axes.spines[:].set_visible(True)
@@ -250,16 +234,17 @@ def _draw(axes: Axes, frame: Frames, extent: tuple[float, float], limit: float, 
         np.ma.masked_invalid(frame).T,
         origin="lower",
         extent=(0.0, extent[0], 0.0, extent[1]),
-        vmin=-limit,
-        vmax=limit,
-        cmap=color_map.with_extremes(bad=NOT_FINITE),
         interpolation="nearest",
+        **scale.options(colors),
     )
     set_length_ticks(axes.xaxis, extent[0])
     set_length_ticks(axes.yaxis, extent[1])
-    if not np.isfinite(frame).all():
-        axes.text(0.5, 0.5, "not finite", transform=axes.transAxes, ha="center", va="center", color=INK, fontsize=9)
     return picture
+
+
+def _centers(frame: Field, extent: tuple[float, float]) -> tuple[Field, Field]:
+    x, y = ((np.arange(size) + 0.5) * (side / size) for size, side in zip(frame.shape, extent, strict=True))
+    return x, y
 
 
 def _name_row(axes: Axes, name: str, y_label: str) -> None:
@@ -278,7 +263,7 @@ def _name_row(axes: Axes, name: str, y_label: str) -> None:
     )
 
 
-def _write_relative_error(axes: Axes, error: Frames, reference: Frames) -> None:
+def _write_relative_error(axes: Axes, error: Field, reference: Field) -> None:
     size = float(np.linalg.norm(reference))
     if size > 0 and np.isfinite(error).all():
         axes.text(
@@ -293,26 +278,13 @@ def _write_relative_error(axes: Axes, error: Frames, reference: Frames) -> None:
         )
 
 
-def _color_bar(figure: Figure, picture: AxesImage, axes: NDArray[np.object_], label: str, clipped: bool) -> None:
-    bar = figure.colorbar(
-        picture,
-        ax=axes.ravel().tolist(),
-        label=label,
-        extend="both" if clipped else "neither",
-        aspect=14 * max(1, len(axes)) if axes.ndim > 1 else 22,
-        pad=0.015,
-        shrink=0.97,
-    )
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(color=MUTED)
-
-
-def _draw_correlation(axes: Axes, times: Frames, values: Frames, x_label: str) -> tuple[Line2D, Line2D]:
+def _draw_correlation(axes: Axes, times: Field, values: Field, x_label: str) -> tuple[Line2D, Line2D]:
     """The curve so far (drawn frame by frame) over its faint whole, and a dot at the present frame."""
     axes.plot(times, values, color="#c3c7ce", linewidth=1.2)
     (line,) = axes.plot(times[:1], values[:1], color=PALETTE[0])
     (point,) = axes.plot(times[:1], values[:1], "o", color=PALETTE[0], markersize=6)
     lowest = float(np.nanmin(values)) if np.isfinite(values).any() else 0.0
+    axes.set_xlim(0.0, 1.015 * float(times[-1]))
     axes.set_ylim(min(0.0, 1.1 * lowest), 1.05)
     axes.set_xlabel(x_label)
     axes.set_ylabel("correlation")

@@ -10,7 +10,7 @@ from pdesurrogate.evaluation.report import Report
 
 def attributes():
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "model": {
             "name": "FNO",
             "kind": "surrogate",
@@ -43,15 +43,19 @@ def attributes():
             "device": "cpu",
             "precision": "float32",
             "threads": 1,
+            "processes": 1,
             "wall_time_s": 0.5,
             "seconds_per_frame": 0.01,
+            "metric_seconds_per_frame": 0.001,
             "batch_size": 16,
             "created": "2026-01-02T03:04:05+00:00",
         },
+        "cost": None,
         "scores": {
             "relative_l2": {
                 "value": None,
                 "spread": None,
+                "interval": None,
                 "units": "1",
                 "higher_is_better": False,
                 "description": "mean",
@@ -121,8 +125,10 @@ VIOLATIONS = [
     (("data", "split"), KeyError, "'split' is a required property"),
     (("run", "created"), "yesterday", "run/created"),
     (("scores", "relative_l2", "value"), "small", "scores/relative_l2/value"),
+    (("scores", "relative_l2", "interval"), [0.1], "scores/relative_l2/interval"),
+    (("cost",), {"seconds_per_frame": 1.0}, "cost"),
     (("checks", 0, "passed"), "yes", "checks/0/passed"),
-    (("schema_version",), 2, "Expected schema_version 1"),
+    (("schema_version",), 1, "Expected schema_version 2"),
 ]
 
 

@@ -2,13 +2,29 @@ import math
 
 import pytest
 import torch
+from helpers import block_of, context_of, measure, plan_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 from pdesurrogate.fields.trajectory import Context
-from pdesurrogate.metrics.base import box_mean, space_weights
-from pdesurrogate.metrics.errors import ErrorMetric, correlation, correlation_time, relative_l2, rmse
+from pdesurrogate.metrics.block import box_mean, space_weights
+from pdesurrogate.metrics.errors import (
+    BandErrorMetric,
+    BoundaryErrorMetric,
+    ErrorMetric,
+    SobolevErrorMetric,
+    SurvivalMetric,
+    correlation,
+    correlation_time,
+    maximum_error,
+    relative_l2,
+    relative_l2_joint,
+    rmse,
+    vrmse,
+)
+from pdesurrogate.metrics.plan import RolloutPlan
+from pdesurrogate.physics.norms import sobolev_norm
 
 CHANNEL_AXIS = Grid((Axis("x", period=2.0), Axis("y")))
 
@@ -82,10 +98,10 @@ def test_errors_do_not_depend_on_the_scale_of_the_weights_and_follow_that_of_the
     generator = torch.Generator().manual_seed(seed)
     prediction, target = torch.randn(2, 3, 2, 2, 6, 5, generator=generator, dtype=torch.float64)
     weights = torch.rand(3, 1, 1, 6, 5, generator=generator, dtype=torch.float64) + 0.1
-    for measure, power in ((relative_l2, 0), (correlation, 0), (rmse, 1)):
-        plain = measure(prediction, target, weights)
-        assert torch.allclose(measure(prediction, target, scale * weights), plain, rtol=1e-10)
-        assert torch.allclose(measure(scale * prediction, scale * target, weights), scale**power * plain, rtol=1e-10)
+    for error, power in ((relative_l2, 0), (vrmse, 0), (correlation, 0), (rmse, 1), (maximum_error, 1)):
+        plain = error(prediction, target, weights)
+        assert torch.allclose(error(prediction, target, scale * weights), plain, rtol=1e-10)
+        assert torch.allclose(error(scale * prediction, scale * target, weights), scale**power * plain, rtol=1e-10)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -130,20 +146,174 @@ def test_correlation_time_cases():
         correlation_time(curves, torch.ones(4))
 
 
+def test_vrmse_counts_what_varies_and_the_maximum_what_is_worst():
+    x = torch.arange(64, dtype=torch.float64) * (2 * math.pi / 64)
+    target = (5 + torch.sin(x)).reshape(1, 1, 1, -1)
+    prediction = target + 0.1
+    assert vrmse(prediction, target).item() == pytest.approx(0.1 * math.sqrt(2), rel=1e-12)
+    assert vrmse(torch.full_like(target, 5.0), target).item() == pytest.approx(1.0, rel=1e-12)
+    prediction[..., 7] -= 3.0
+    assert maximum_error(prediction, target).item() == pytest.approx(2.9, rel=1e-12)
+    weights = torch.ones(64)
+    weights[7] = 0.0
+    assert maximum_error(prediction, target, weights).item() == pytest.approx(0.1, rel=1e-12)
+
+
+def test_joint_and_per_channel_errors_are_different_numbers():
+    # A velocity of ten and a scalar of one tenth: the scalar's error vanishes in the joint norm.
+    target = torch.tensor([10.0, 0.1]).reshape(1, 1, 2, 1).expand(1, 1, 2, 8)
+    prediction = torch.tensor([10.0, 0.2]).reshape(1, 1, 2, 1).expand(1, 1, 2, 8)
+    assert relative_l2(prediction, target).flatten().tolist() == pytest.approx([0.0, 1.0], rel=1e-6)
+    assert relative_l2_joint(prediction, target).item() == pytest.approx(0.1 / math.hypot(10, 0.1), rel=1e-6)
+
+
+def channel_plan(trajectories, frames, channels, ny=9):
+    metadata = Metadata("walls", CHANNEL_AXIS, channels, 0.5, time_units="s")
+    coordinates = tuple(points[0] for points in stretched_context(ny=ny).coordinates)
+    return RolloutPlan(metadata, trajectories, frames, coordinates)
+
+
 def test_the_metric_gives_what_its_functions_give():
-    metadata = Metadata("walls", CHANNEL_AXIS, (Channel("u", "m/s"), Channel("p", "Pa")), 0.5, time_units="s")
+    plan = channel_plan(3, 5, (Channel("u", "m/s"), Channel("p", "Pa")))
     generator = torch.Generator().manual_seed(1)
     prediction, target = torch.randn(2, 3, 5, 2, 16, 9, generator=generator)
     context = stretched_context(3, ny=9)
-    metric = ErrorMetric(metadata, trajectories=3, frames=5)
-    metric.update(prediction[:, :2], target[:, :2], 0, torch.tensor([2, 0, 1]), context)
-    metric.update(prediction[:, 2:], target[:, 2:], 2, torch.tensor([2, 0, 1]), context)
+    metric = ErrorMetric(plan)
+    numbers = torch.tensor([2, 0, 1])
+    metric.update(block_of(plan, prediction[:, :2], target[:, :2], 0, numbers, context))
+    metric.update(block_of(plan, prediction[:, 2:], target[:, 2:], 2, numbers, context))
     outputs = metric.compute()
     weights = space_weights(CHANNEL_AXIS, context)
-    for name, function in (("relative_l2", relative_l2), ("rmse", rmse), ("correlation", correlation)):
-        assert torch.equal(outputs[name][[2, 0, 1]], function(prediction, target, weights))
-    assert outputs["correlation_time"].shape == (3, 2)
+    functions = {
+        "relative_l2": relative_l2,
+        "rmse": rmse,
+        "vrmse": vrmse,
+        "correlation": correlation,
+        "maximum_error": maximum_error,
+    }
+    for name, function in functions.items():
+        assert torch.allclose(outputs[name][[2, 0, 1]], function(prediction, target, weights), rtol=1e-6), name
+    assert outputs["correlation_time"].shape == (3, 2, 2)
+    assert (outputs["correlation_time"][..., 0] <= outputs["correlation_time"][..., 1]).all()
     assert outputs["correlation_time_censored"].sum() == 0
     assert set(outputs) == set(metric.variables)
     assert metric.variables["rmse"].units == "m/s, Pa"
     assert metric.variables["correlation_time"].units == "s"
+    # Channels of different units have no joint error and a score each.
+    assert "relative_l2_joint" not in outputs
+    assert {"rmse_u", "rmse_p"} <= set(metric.scores)
+    same = ErrorMetric(channel_plan(3, 5, (Channel("u"), Channel("v"))))
+    joint = measure(same, prediction, target, context=context)["relative_l2_joint"]
+    assert torch.allclose(joint, relative_l2_joint(prediction, target, weights), rtol=1e-6)
+
+
+def test_what_lies_in_a_body_does_not_count_even_if_it_is_not_a_number():
+    plan = channel_plan(1, 1, (Channel("u"),))
+    target = torch.ones(1, 1, 1, 16, 9)
+    prediction = 1.5 * target
+    mask = torch.ones(1, 16, 9, dtype=torch.bool)
+    mask[:, 4:8, :3] = False
+    prediction[:, :, :, 4:8, :3] = math.nan
+    context = stretched_context(1, ny=9)._replace(mask=mask)
+    masked = RolloutPlan(plan.metadata, 1, 1, plan.coordinates, masked=True)
+    outputs = measure(ErrorMetric(masked), prediction, target, context=context)
+    assert outputs["relative_l2"].item() == pytest.approx(0.5)
+    assert outputs["maximum_error"].item() == pytest.approx(0.5)
+
+
+def test_survival_is_the_frame_before_the_first_bad_one():
+    plan = channel_plan(2, 4, (Channel("u"),))
+    prediction = torch.zeros(2, 4, 1, 16, 9)
+    prediction[1, 2:] = math.nan
+    outputs = measure(SurvivalMetric(plan), prediction, torch.zeros_like(prediction), length=3)
+    assert outputs["finite"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+    assert outputs["blow_up_time"][0].isnan()
+    assert outputs["blow_up_time"][1].item() == pytest.approx(3 * 0.5)
+
+
+SQUARE = Grid((Axis("x", period=2 * math.pi), Axis("y", period=2 * math.pi)))
+FIELD = Metadata("field", SQUARE, (Channel("height", "m"), Channel("depth", "m")), frame_interval=0.5)
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_sobolev_errors_weigh_a_single_wave_by_its_wavenumber():
+    plan = plan_of(FIELD, 1, 1, (16, 12))
+    x, y = torch.meshgrid(*plan.coordinates, indexing="ij")
+    target = torch.stack([torch.cos(x), torch.cos(2 * x + y)]).expand(1, 1, 2, 16, 12)
+    prediction = target + 0.1 * torch.cos(4 * y - 3 * x)
+    outputs = measure(SobolevErrorMetric(plan, orders=(1.0, -1.0, -2.5)), prediction, target)
+    for order, name in ((1.0, "relative_h1"), (-1.0, "relative_h_minus_1"), (-2.5, "relative_h_minus_2_5")):
+        # alpha is one in a box of 2 pi; tables are kept in single precision.
+        expected = [0.1 * ((1 + 25) / (1 + k2)) ** (order / 2) for k2 in (1, 5)]
+        assert outputs[name].flatten().tolist() == pytest.approx(expected, rel=1e-6), name
+
+
+@given(nx=st.integers(4, 17), ny=st.integers(4, 17), order=st.floats(-3, 3).filter(lambda s: abs(s) > 0.01))
+@settings(max_examples=20, deadline=None)
+def test_sobolev_errors_are_ratios_of_the_norms_that_everyone_else_uses(nx, ny, order):
+    plan = plan_of(FIELD, 2, 1, (nx, ny))
+    prediction, target = noise(2, 2, 1, 2, nx, ny)
+    outputs = measure(SobolevErrorMetric(plan, orders=(order,)), prediction, target)
+    periods = FIELD.grid.periods
+    expected = sobolev_norm(prediction - target, periods, order) / sobolev_norm(target, periods, order)
+    assert torch.allclose(next(iter(outputs.values())), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (15, 18), (9, 40)])
+def test_bands_add_up_to_the_whole_error(shape):
+    plan = plan_of(FIELD, 2, 3, shape)
+    prediction, target = noise(2, 2, 3, 2, *shape)
+    outputs = measure(BandErrorMetric(plan, edges=(2, 4)), prediction, target)
+    whole = rmse(prediction, target)
+    assert torch.allclose(outputs["band_rmse"].square().sum(-1), whole.square(), rtol=1e-6)
+    smooth = target.mean((-2, -1), keepdim=True).expand_as(target)
+    low = measure(BandErrorMetric(plan, edges=(2, 4)), smooth + 1, smooth)["band_rmse"]
+    assert torch.allclose(low[..., 0], torch.ones_like(low[..., 0]))
+    assert low[..., 1:].abs().max() < 1e-6
+
+
+def test_names_of_the_bands():
+    assert BandErrorMetric(plan_of(FIELD, 1, 1, (12, 12))).bands == ["low (0 to 4)", "high (from 5)"]
+    assert BandErrorMetric(plan_of(FIELD, 1, 1, (4, 4))).bands == ["low (from 0)"]
+    plan = plan_of(FIELD, 1, 1, (32, 32))
+    assert BandErrorMetric(plan).bands == ["low (0 to 4)", "middle (5 to 12)", "high (from 13)"]
+    assert BandErrorMetric(plan, edges=(3,)).bands == ["low (0 to 2)", "high (from 3)"]
+    assert set(BandErrorMetric(plan).scores) == {f"band_relative_l2_{b}" for b in ("low", "middle", "high")}
+    for edges in ((), (0, 3), (5, 5), (7, 2)):
+        with pytest.raises(ValueError, match="edges that increase"):
+            BandErrorMetric(plan, edges=edges)
+
+
+def test_the_boundary_is_the_ends_of_open_axes():
+    plan = channel_plan(1, 2, (Channel("u"),))
+    target = torch.zeros(1, 2, 1, 16, 9)
+    prediction = target.clone()
+    prediction[..., 4] = 100.0  # the middle
+    prediction[:, 1, ..., 0] = 3.0  # one of the two walls
+    outputs = measure(BoundaryErrorMetric(plan), prediction, target, context=stretched_context(1, ny=9))
+    assert outputs["boundary_rmse"].flatten().tolist() == pytest.approx([0.0, math.sqrt(9 / 2)])
+    with pytest.raises(ValueError, match="an axis that is not periodic"):
+        BoundaryErrorMetric(plan_of(FIELD, 1, 1, (8, 8)))
+
+
+def test_transforms_need_even_points_without_a_mask():
+    for kind in (SobolevErrorMetric, BandErrorMetric):
+        with pytest.raises(ValueError, match="one grid of evenly spaced points"):
+            kind(channel_plan(1, 1, (Channel("u"),)))
+        with pytest.raises(ValueError, match="mask: True"):
+            kind(plan_of(FIELD, 1, 1, (8, 8), masked=True))
+        with pytest.raises(ValueError, match="one grid: False"):
+            kind(plan_of(FIELD, 1, 1, (8, 8), shared_grid=False))
+
+
+def test_a_block_of_other_fields_is_refused():
+    plan = plan_of(FIELD, 1, 1, (8, 8))
+    good = torch.zeros(1, 1, 2, 8, 8)
+    for bad in (torch.zeros(1, 1, 1, 8, 8), torch.zeros(1, 1, 2, 8, 9), torch.zeros(1, 2, 8, 8)):
+        with pytest.raises(ValueError, match="measure on the grid and the channels of the data"):
+            block_of(plan, bad, bad, context=context_of(plan, 1))
+    with pytest.raises(ValueError, match="prediction and target"):
+        block_of(plan, good, good[:, :, :, :4])
