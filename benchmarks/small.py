@@ -53,7 +53,7 @@ def _train_and_evaluate(problem: str, model: str, seed: int) -> Iterator[tuple[P
     slim = RUNS / problem / f"{model}_seed{seed}.ckpt"
     yield slim, ["slim", str(last), str(slim)]
     out = REPORTS / problem / f"{model}_seed{seed}"
-    yield out / "report.json", ["evaluate", "--checkpoint", str(slim), *_evaluation(problem, out)]
+    yield out / "report.json", ["evaluate", "--checkpoint", str(slim), "--solver-sweep", *_evaluation(problem, out)]
 
 
 def _baselines() -> Iterator[tuple[str, list[str]]]:
@@ -63,7 +63,7 @@ def _baselines() -> Iterator[tuple[str, list[str]]]:
 
 
 def _evaluation(problem: str, out: Path) -> list[str]:
-    return ["--data", f"runs/data/{problem}", "--start-frame", "1", "--out", str(out), "--no-figures"]
+    return ["--data", f"runs/data/{problem}", "--start-frame", "1", "--residual", "--out", str(out), "--no-figures"]
 
 
 def _slim(source: str, target: str) -> None:

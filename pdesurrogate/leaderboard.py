@@ -1,6 +1,7 @@
 """Ranks reports: one table a data set, seeds of one model merged, what fails a check listed apart.
 
 Every figure comes from a report. Two reports meet in a table only if they measured the same frames of the same data.
+Times of two rows are never divided by each other: a speed-up is what a report states, at equal error.
 """
 
 from __future__ import annotations
@@ -13,13 +14,18 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pdesurrogate.evaluation.checks import check_coverage, failed_checks, verify_checkpoint
+from pdesurrogate.evaluation.cost import Performance, SolverPoint, SolverSweep
 from pdesurrogate.evaluation.provenance import file_sha256
 from pdesurrogate.evaluation.report import ATTRIBUTES_FILE, Report
 
 RANKED_BY = "relative_l2"
+
+# Low and high end of an interval; None for an end that is not known.
+Interval: TypeAlias = tuple[float | None, float | None]
+Attributes: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -33,15 +39,25 @@ class Source:
 
 @dataclass(frozen=True)
 class Value:
-    """A mean over seeds and its sample standard deviation; ``spread`` is None for a single seed.
+    """A mean over seeds and its sample standard deviation, or a bound.
 
-    ``mean`` is None where any seed has no finite value: a model that blew up once has no mean error. ``at_least`` marks
-    a lower bound: a correlation time over trajectories of which some were still correlated at the end.
+    Attributes:
+        mean: None where any seed has no finite value: a model that blew up once has no mean error. Infinite where a
+            model is never paid back, whatever the seed.
+        spread: None for a single seed and for bounds of a cost.
+        at_least: whether ``mean`` is a lower bound: a correlation time over trajectories of which some were still
+            correlated at the end; the least of several break-evens of which some are bounds.
+        at_most: whether ``mean`` is an upper bound: the greatest of several speed-ups of which some are bounds.
+        interval: of a single seed, over its trajectories.
+        reason: of a single seed, why its value is what it is; empty where that needs no words.
     """
 
     mean: float | None
     spread: float | None = None
     at_least: bool = False
+    at_most: bool = False
+    interval: Interval | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,8 +67,8 @@ class Entry:
     Attributes:
         rank: from 1; None where the score that ranks is missing or not finite.
         sources: one report a seed.
-        values: column key to value.
-        notes: what could not be verified.
+        values: those of the table's columns by key, and all other scores by name.
+        notes: what could not be verified, and why there is no speed-up or break-even.
     """
 
     rank: int | None
@@ -73,9 +89,16 @@ class Excluded:
 
 @dataclass(frozen=True)
 class Column:
-    """A numeric column: its key in `Entry.values`, heading, meaning, and how ``digits`` of a number are written.
+    """A numeric column.
 
-    ``higher_is_better`` is None where neither is.
+    Attributes:
+        key: in `Entry.values`.
+        title: heading.
+        description: meaning.
+        format: how ``digits`` of a number are written.
+        higher_is_better: None where neither is.
+        units: of the numbers, where ``format`` does not write them.
+        read: takes the value of one seed out of its report's attributes; by default it is the score of that key.
     """
 
     key: str
@@ -84,6 +107,11 @@ class Column:
     format: Callable[[float, int], str]
     higher_is_better: bool | None = None
     units: str = "1"
+    read: Callable[[Attributes], Value] | None = None
+
+    def measured(self, report: Report) -> Value:
+        """The value of one seed."""
+        return _score(report.attributes, self.key) if self.read is None else self.read(report.attributes)
 
 
 @dataclass(frozen=True)
@@ -107,7 +135,7 @@ class Table:
     @property
     def title(self) -> str:
         """Data set, split, shape and frames in words."""
-        shape = "×".join(str(size) for size in self.data["shape"])
+        shape = " x ".join(str(size) for size in self.data["shape"])
         frames = self.data["frames"]
         return (
             f"{self.data['name']}, {self.data['split']}: {shape}, "
@@ -126,15 +154,78 @@ class Table:
         return next(column for column in self.columns if column.key == self.ranked_by)
 
     def is_best(self, entry: Entry, column: Column) -> bool:
-        """Whether the entry has the best value of a column in which better is defined and not all are equal."""
-        mean = entry.values[column.key].mean
-        if column.higher_is_better is None or mean is None:
+        """Whether the entry has the best value of a column in which better is defined and not all are equal.
+
+        A bound is never the best, and next to a bound that may hide something better nothing is.
+        """
+        value, better = entry.values[column.key], column.higher_is_better
+        if better is None or value.mean is None or value.at_least or value.at_most:
             return False
-        means = [other.values[column.key].mean for other in self.entries]
-        found = [value for value in means if value is not None]
-        if min(found) == max(found):
+        others = [other.values[column.key] for other in self.entries]
+        sign = 1.0 if better else -1.0
+        own, found = sign * value.mean, [(other, sign * other.mean) for other in others if other.mean is not None]
+        if all(rank == own for _, rank in found):
             return False
-        return mean == (max(found) if column.higher_is_better else min(found))
+        return not any(rank > own or (other.at_least if better else other.at_most) for other, rank in found)
+
+    @property
+    def reference(self) -> Reference | None:
+        """The first sweep over a solver's settings that a ranked report has."""
+        for source in (source for entry in self.entries for source in entry.sources):
+            sweep = sweep_of(source.report)
+            if sweep is not None:
+                return Reference(source, sweep)
+        return None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A solver that models are compared with, at many settings, and the report that measured it."""
+
+    source: Source
+    sweep: SolverSweep
+
+    def beside(self, entry: Entry) -> bool:
+        """Whether all seeds were timed together with such a sweep, under the conditions of this one."""
+        conditions = _conditions(self.source.report.attributes)
+        return all(
+            (source.report.attributes["cost"] or {}).get("sweep") is not None
+            and _conditions(source.report.attributes) == conditions
+            for source in entry.sources
+        )
+
+
+def sweep_of(report: Report) -> SolverSweep | None:
+    """The solver's settings that a report states, each with its mean error over trajectories; None if it has none."""
+    sweep = (report.attributes["cost"] or {}).get("sweep")
+    if sweep is None:
+        return None
+    points = tuple(
+        SolverPoint(
+            point["resolution"],
+            point["steps_per_frame"],
+            point["time_step"],
+            point["precision"],
+            Performance(
+                (math.nan if point["relative_l2"] is None else point["relative_l2"],), point["seconds_per_frame"]
+            ),
+            point["makes_data"],
+        )
+        for point in sweep["points"]
+    )
+    skipped = tuple((setting["resolution"], setting["reason"]) for setting in sweep["skipped"])
+    return SolverSweep(points, skipped, sweep["method"])
+
+
+def _conditions(report: Attributes) -> tuple[Any, ...]:
+    """What times must share to be compared."""
+    return tuple(report["run"][key] for key in ("device", "threads", "batch_size"))
+
+
+def _alike(sources: Sequence[Source]) -> bool:
+    """Whether all surrogates were measured under the same conditions."""
+    reports = (source.report.attributes for source in sources)
+    return len({_conditions(report) for report in reports if report["model"]["kind"] == "surrogate"}) < 2
 
 
 def find_reports(paths: Iterable[str | Path]) -> list[Source]:
@@ -208,8 +299,10 @@ def _build_table(sources: Sequence[Source], ranked_by: str, checkpoint_root: Pat
         if checkpoint is not None and file is None:
             name = Path(checkpoint["file"]).name
             notes.setdefault(key, []).append(f"{source.name}: {name} is not here, its hash was not verified")
-    columns = _columns(scores, ranked_by)
-    entries = [_entry(tuple(seeds.values()), columns, tuple(notes.get(key, ()))) for key, seeds in models.items()]
+    columns = _columns(scores, ranked_by, _alike([source for seeds in models.values() for source in seeds.values()]))
+    further = sorted(scores.keys() - {column.key for column in columns})
+    measures = (*columns, *(_score_column(scores, key, key) for key in further))
+    entries = [_entry(tuple(seeds.values()), measures, tuple(notes.get(key, ()))) for key, seeds in models.items()]
     sign = -1.0 if scores[ranked_by]["higher_is_better"] else 1.0
 
     def order(entry: Entry) -> tuple[bool, float, str, str]:
@@ -259,17 +352,15 @@ def _find_checkpoint(source: Source, root: Path | None) -> Path | None:
     return next((other for other in others if file_sha256(other) == record["sha256"]), None)
 
 
-def _columns(scores: dict[str, dict[str, Any]], ranked_by: str) -> tuple[Column, ...]:
+def _columns(scores: dict[str, dict[str, Any]], ranked_by: str, alike: bool) -> tuple[Column, ...]:
+    """Columns of the table; ``alike`` says whether the costs of all rows were measured under the same conditions."""
+
     def score(key: str, title: str) -> list[Column]:
-        if key not in scores:
-            return []
-        found = scores[key]
-        units, better = str(found["units"]), bool(found["higher_is_better"])
-        return [Column(key, title, str(found["description"]), _digits, better, units)]
+        return [_score_column(scores, key, title)] if key in scores else []
 
     columns = [
-        Column("parameters", "parameters", "trained real numbers; 0 for solvers", _count),
-        Column("seeds", "seeds", "how many seeds the mean and the ± are over", _count),
+        Column("parameters", "parameters", "trained real numbers; 0 for solvers", _count, read=_parameters),
+        Column("seeds", "seeds", "how many seeds the mean and the ± are over", _count, read=lambda _: Value(1.0)),
         *score("relative_l2", "relative L2"),
         *score("relative_l2_first", "at first lead"),
         *score("relative_l2_last", "at last lead"),
@@ -277,49 +368,158 @@ def _columns(scores: dict[str, dict[str, Any]], ranked_by: str) -> tuple[Column,
         *score("log_spectral_distance", "log-spectral distance"),
         *score("energy_drift", "energy drift"),
         *score("finite_fraction", "finite"),
-        Column("seconds_per_frame", "time per frame", "of a trajectory, at the report's batch size", _duration),
-        Column("training_time", "training time", "wall time on the report's device", _duration),
+        Column(
+            "speed_up_at_equal_error",
+            "speed-up at equal error",
+            "how many times faster than the solver that made the data, coarsened in space and time until it errs as "
+            "much on the same trajectories; ≤ marks an upper bound",
+            _factor,
+            True if alike else None,
+            read=_speed_up,
+        ),
+        Column(
+            "break_even_rollouts",
+            "break-even rollouts",
+            "how many rollouts, each of one trajectory over all frames, pay training and data back by what they save "
+            "against the solver of equal error; never where that solver is faster, ≥ marks a lower bound",
+            _rollouts,
+            False if alike else None,
+            read=_break_even,
+        ),
+        Column(
+            "seconds_per_frame",
+            "time per frame at own error",
+            "for one trajectory, at the report's batch size and at the model's own error: two of these times make no "
+            "speed-up, for their errors differ",
+            _duration,
+            read=_seconds_per_frame,
+        ),
+        Column(
+            "peak_memory_bytes",
+            "memory of a step",
+            "most that the tensors made by one step take at one time, at the report's batch size, without inputs and "
+            "parameters",
+            _memory,
+            read=_peak_memory,
+        ),
+        Column("training_time", "training time", "wall time on the report's device", _duration, read=_training_time),
     ]
     if all(column.key != ranked_by for column in columns):
         columns[2:2] = score(ranked_by, ranked_by.replace("_", " "))
     return tuple(columns)
 
 
-def _entry(sources: tuple[Source, ...], columns: Sequence[Column], notes: tuple[str, ...]) -> Entry:
-    reports = [source.report.attributes for source in sources]
-    values = {
-        column.key: _merge([_measured(report, column.key) for report in reports])
-        for column in columns
-        if column.key != "seeds"
-    }
-    values["seeds"] = Value(float(len(sources)))
-    if "correlation_time" in values:
-        censored = (report["scores"].get("correlation_time_censored", {}).get("value") for report in reports)
-        values["correlation_time"] = replace(values["correlation_time"], at_least=any(censored))
+def _score_column(scores: dict[str, dict[str, Any]], key: str, title: str) -> Column:
+    found = scores[key]
+    return Column(
+        key, title, str(found["description"]), _digits, bool(found["higher_is_better"]), units=str(found["units"])
+    )
+
+
+def _entry(sources: tuple[Source, ...], measures: Sequence[Column], notes: tuple[str, ...]) -> Entry:
+    seeds = {column.key: [column.measured(source.report) for source in sources] for column in measures}
+    values = {key: _merge(found) for key, found in seeds.items()}
+    for key in seeds:
+        if any(seed.mean for seed in seeds.get(f"{key}_censored", [])):
+            values[key] = replace(values[key], at_least=True)
     # The same for all seeds; a spread of zero says nothing.
     values["parameters"] = Value(values["parameters"].mean)
-    model = reports[0]["model"]
+    values["seeds"] = Value(float(len(sources)))
+    model = sources[0].report.attributes["model"]
+    if model["kind"] == "surrogate":
+        notes = (*notes, *_missing_cost(sources, values, seeds))
     return Entry(None, model["name"], model["kind"], sources, values, notes)
 
 
-def _measured(report: dict[str, Any], key: str) -> float | None:
-    found: float | None
-    if key == "parameters":
-        found = report["model"]["parameters"]
-    elif key == "seconds_per_frame":
-        found = report["run"]["seconds_per_frame"]
-    elif key == "training_time":
-        found = (report["model"]["training"] or {}).get("wall_time_s")
-    else:
-        found = report["scores"].get(key, {}).get("value")
-    return found
+def _missing_cost(
+    sources: Sequence[Source], values: dict[str, Value], seeds: dict[str, list[Value]]
+) -> tuple[str, ...]:
+    """Why there is no speed-up or else no break-even, once for all seeds of which the same is true."""
+    for key, title in (("speed_up_at_equal_error", ""), ("break_even_rollouts", "break-even: ")):
+        if values[key].mean is None:
+            reasons = [seed.reason for seed in seeds[key]]
+            if len(set(reasons)) == 1:
+                return (title + reasons[0],)
+            return tuple(f"{source.name}: {title}{why}" for source, why in zip(sources, reasons, strict=True))
+    return ()
 
 
-def _merge(values: Sequence[float | None]) -> Value:
-    finite = [float(value) for value in values if value is not None and math.isfinite(value)]
-    if len(finite) < len(values):
-        return Value(None)
-    return Value(statistics.fmean(finite), statistics.stdev(finite) if len(finite) > 1 else None)
+def _score(report: Attributes, key: str) -> Value:
+    found = report["scores"].get(key, {"value": None, "interval": None})
+    finite = found["value"] is not None and math.isfinite(found["value"])
+    return Value(found["value"] if finite else None, interval=_interval(found))
+
+
+def _interval(found: Attributes) -> Interval | None:
+    if found["interval"] is None:
+        return None
+    low, high = found["interval"]
+    return low, high
+
+
+def _parameters(report: Attributes) -> Value:
+    return Value(report["model"]["parameters"])
+
+
+def _training_time(report: Attributes) -> Value:
+    return Value((report["model"]["training"] or {}).get("wall_time_s"))
+
+
+def _seconds_per_frame(report: Attributes) -> Value:
+    """The shortest of several evaluations where the model was timed beside a solver."""
+    return Value((report["cost"] or report["run"])["seconds_per_frame"])
+
+
+def _peak_memory(report: Attributes) -> Value:
+    return Value((report["cost"] or {}).get("peak_memory_bytes"))
+
+
+def _speed_up(report: Attributes) -> Value:
+    missing = _not_compared(report)
+    if missing is not None:
+        return missing
+    found = report["cost"]["speed_up"]
+    return Value(found["value"], at_most=found["at_most"], interval=_interval(found), reason=str(found["reason"]))
+
+
+def _break_even(report: Attributes) -> Value:
+    missing = _not_compared(report)
+    if missing is not None:
+        return missing
+    found, speed_up = (report["cost"][key] for key in ("break_even", "speed_up"))
+    never = found["rollouts"] is None and speed_up["value"] is not None and speed_up["value"] <= 1
+    return Value(
+        math.inf if never else found["rollouts"],
+        at_least=found["at_least"],
+        interval=_interval(found),
+        reason=str(found["reason"]),
+    )
+
+
+def _not_compared(report: Attributes) -> Value | None:
+    """No value, where the row is no surrogate or nothing was measured."""
+    reason = {
+        "solver": "The solver is what surrogates are compared with.",
+        "baseline": "Only surrogates are compared with the solver.",
+    }.get(report["model"]["kind"])
+    if reason is None and report["cost"] is None:
+        reason = "Cost was not measured."
+    return None if reason is None else Value(None, reason=reason)
+
+
+def _merge(seeds: Sequence[Value]) -> Value:
+    """Mean and deviation over seeds; of bounds the one that holds for all of them."""
+    if len(seeds) == 1:
+        return seeds[0]
+    means = [float(seed.mean) for seed in seeds if seed.mean is not None]
+    never = [mean == math.inf for mean in means]
+    if len(means) < len(seeds) or any(never):
+        return Value(math.inf if len(means) == len(seeds) and all(never) else None)
+    if any(seed.at_most for seed in seeds):
+        return Value(max(means), at_most=True)
+    if any(seed.at_least for seed in seeds):
+        return Value(min(means), at_least=True)
+    return Value(statistics.fmean(means), statistics.stdev(means))
 
 
 def format_value(value: Value, column: Column) -> str:
@@ -335,11 +535,35 @@ def format_value(value: Value, column: Column) -> str:
 
 
 def format_parts(value: Value, column: Column) -> tuple[str, str]:
-    """Mean and spread written apart; the spread is empty where there is none."""
+    """Mean and spread written apart; the spread is empty where there is none.
+
+    Example:
+        >>> column = Column("speed_up", "speed-up", "", _factor)
+        >>> format_parts(Value(0.0613, 0.004), column), format_parts(Value(6.6, at_most=True), column)
+        (('0.061×', '0.0040×'), ('≤ 6.6×', ''))
+        >>> format_parts(Value(math.inf), column)
+        ('never', '')
+    """
     if value.mean is None:
         return "–", ""
-    bound = "≥ " if value.at_least else ""
+    if value.mean == math.inf:
+        return "never", ""
+    bound = "≥ " if value.at_least else "≤ " if value.at_most else ""
     return bound + column.format(value.mean, 3), column.format(value.spread, 2) if value.spread else ""
+
+
+def format_interval(interval: Interval, column: Column) -> str:
+    """Both ends in the column's way of writing.
+
+    Example:
+        >>> column = Column("error", "error", "", _digits)
+        >>> format_interval((0.1, 0.25), column), format_interval((None, 0.25), column)
+        ('0.100 to 0.250', 'up to 0.250, low end not known')
+    """
+    low, high = (None if end is None else column.format(end, 3) for end in interval)
+    if low is None:
+        return "not known" if high is None else f"up to {high}, low end not known"
+    return f"{low} to {high}" if high is not None else f"from {low}, high end not known"
 
 
 def _digits(value: float, digits: int) -> str:
@@ -361,6 +585,28 @@ def _count(value: float, digits: int) -> str:
         if value >= size:
             return _digits(value / size, digits) + suffix
     return f"{value:.0f}"
+
+
+def _factor(value: float, digits: int) -> str:
+    """Two digits: times are not known better."""
+    return f"{_digits(value, min(digits, 2))}×"
+
+
+def _rollouts(value: float, digits: int) -> str:
+    return _count(value, min(digits, 2))
+
+
+def _memory(size: float, digits: int) -> str:
+    """Decimal units.
+
+    Example:
+        >>> _memory(29_392_324, 3), _memory(512, 3), _memory(2.5e9, 3)
+        ('29 MB', '512 B', '2.5 GB')
+    """
+    for unit, suffix in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= unit:
+            return f"{_digits(size / unit, min(digits, 2))} {suffix}"
+    return f"{size:.0f} B"
 
 
 def _duration(seconds: float, digits: int) -> str:
@@ -385,6 +631,9 @@ def to_markdown(tables: Sequence[Table]) -> str:
                     cells.append(f"**{text}**" if table.is_best(entry, column) else text)
                 parts.append(_line(cells))
             parts.append("")
+        noted = [(entry, note) for entry in table.entries for note in entry.notes]
+        if noted:
+            parts += ["Notes:", "", *(f"- {_escape(entry.model)}: {_escape(note)}" for entry, note in noted), ""]
         if table.excluded:
             parts += ["Not ranked:", ""]
             for left_out in table.excluded:
@@ -396,6 +645,9 @@ def to_markdown(tables: Sequence[Table]) -> str:
 
 _EXPLANATION = """\
 Made from reports. Where a model has several seeds, figures are the mean ± the standard deviation over them.
+The speed-up at equal error is over the solver that made the data, coarsened in space and time until it errs as much on
+the same trajectories; ≤ marks an upper bound. Break-even rollouts are how many pay training and data back by what they
+save against that solver. A time per frame is at the model's own error: two of these times make no speed-up.
 Costs are as measured on each report's own device; compare them only between reports of one machine."""
 
 
@@ -422,11 +674,14 @@ def _escape(text: str) -> str:
 def to_csv(tables: Sequence[Table]) -> str:
     """All rows of all tables, one line each, figures in full precision; what is not ranked has a reason and no figure.
 
-    The columns are those of the fields `Table.data`, `Entry` and the union of the tables' columns, every measured one
-    followed by its ``_spread``; ``lower_bounds`` names those of which the figure is only a lower bound.
+    The columns are those of the fields `Table.data`, `Entry`, the union of the tables' columns and all scores that any
+    report has, every measured one followed by its ``_spread``. ``lower_bounds`` and ``upper_bounds`` name those whose
+    figure is only a bound. A break-even that never comes is ``inf``.
     """
     data_keys = ["name", "split", "shape", "start_frame", "frames", "content_hash"]
-    keys = list(dict.fromkeys(column.key for table in tables for column in table.columns))
+    shown = dict.fromkeys(column.key for table in tables for column in table.columns)
+    further = sorted({key for table in tables for entry in table.entries for key in entry.values} - shown.keys())
+    keys = [*shown, *further]
     value_keys = [name for key in keys for name in ((key,) if key in _EXACT else (key, f"{key}_spread"))]
     header = [
         "data",
@@ -437,7 +692,9 @@ def to_csv(tables: Sequence[Table]) -> str:
         "kind",
         *value_keys,
         "lower_bounds",
+        "upper_bounds",
         "reports",
+        "notes",
         "reason",
     ]
     text = io.StringIO()
@@ -456,6 +713,8 @@ def to_csv(tables: Sequence[Table]) -> str:
                     row[key] = "" if value.mean is None else repr(value.mean)
                     row[f"{key}_spread"] = "" if value.spread is None else repr(value.spread)
             row["lower_bounds"] = " ".join(key for key, value in entry.values.items() if value.at_least)
+            row["upper_bounds"] = " ".join(key for key, value in entry.values.items() if value.at_most)
+            row["notes"] = "; ".join(entry.notes)
             row["reports"] = " ".join(source.name for source in entry.sources)
             writer.writerow(row)
         for left_out in table.excluded:

@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     arguments = build_parser().parse_args(argv)
     begun = time.perf_counter()
 
-    from pdesurrogate.cli.evaluate import score_lines
+    from pdesurrogate.cli.evaluate import cost_lines, score_lines
     from pdesurrogate.cli.leaderboard import main as compare
     from pdesurrogate.cli.terminal import choose_device
 
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
     reports = _measure(sizes, out, checkpoint, device)
     print("4/4  compare", flush=True)
     status = compare(["page", str(out), "--out", str(out), "--title", "pdesurrogate demo"])
-    print(f"\n{score_lines(reports)}\n")
+    print("\n".join(["", score_lines(reports), "", *cost_lines(reports[0]), ""]))
     print(_closing_lines(out, time.perf_counter() - begun))
     return status
 
@@ -134,7 +134,7 @@ def _train(sizes: Sizes, out: Path, device: str, seed: int) -> Path:
 
 def _measure(sizes: Sizes, out: Path, checkpoint: Path, device: str) -> list[Report]:
     """Reports of the FNO, in ``out`` itself, and of the baselines, below it; the figures."""
-    from pdesurrogate.cli.evaluate import draw, surrogate_from
+    from pdesurrogate.cli.evaluate import draw, surrogate_from, with_solver_sweep
     from pdesurrogate.cli.terminal import progress_bar
     from pdesurrogate.data.archive import Archive
     from pdesurrogate.evaluation.baselines import coarse_solver, persistence
@@ -151,6 +151,8 @@ def _measure(sizes: Sizes, out: Path, checkpoint: Path, device: str) -> list[Rep
             report = evaluator(
                 stepper, trajectories, sizes.frames, model=card, command="pdesurrogate demo", start_frame=1
             )
+            if card.kind == "surrogate":
+                report = with_solver_sweep(report, stepper, trajectories, tuning, sizes.solvers, device)
             report.save(out if card.kind == "surrogate" else out / "baselines" / card.name.replace(" ", "_"))
             reports.append(report)
             progress(done, len(models))
@@ -161,8 +163,8 @@ def _measure(sizes: Sizes, out: Path, checkpoint: Path, device: str) -> list[Rep
 
 def _closing_lines(out: Path, seconds: float) -> str:
     return f"""\
-Done in {seconds / 60:.1f} minutes. Look at snapshots.png, spectra.png, errors.png, rollout.gif and leaderboard.html
-in {out}.
+Done in {seconds / 60:.1f} minutes. Look at snapshots.png, errors.png, spectra.png, coherence.png, rollout.gif and
+leaderboard.html in {out}.
 The solver rows are the same equation on coarser grids, at their largest stable time steps: weigh the error of a row
 against its time for a frame.
 

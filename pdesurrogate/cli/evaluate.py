@@ -361,9 +361,9 @@ def draw(
     ):
         if variable in report.curves:
             files.append(save_figure(plot(reports), out / f"{name}.png"))
-    extent = tuple(axis.period for axis in metadata.grid.axes)
-    if len(extent) != 2 or None in extent:
+    if len(metadata.grid.axes) != 2 or any(axis.period is None for axis in metadata.grid.axes):
         return files
+    extent = metadata.grid.periods[0], metadata.grid.periods[1]
     start = data["start_frame"]
     predictions: dict[str, torch.Tensor] = {}
     for name, stepper in steppers.items():

@@ -28,12 +28,30 @@ from pdesurrogate.metrics.block import Block
 from pdesurrogate.metrics.errors import SurvivalMetric
 from pdesurrogate.metrics.plan import RolloutPlan
 from pdesurrogate.metrics.suites import default_suite
-from pdesurrogate.steppers.base import Stepper
+from pdesurrogate.steppers.base import ProbabilisticStepper, Stepper
 from pdesurrogate.steppers.ensemble import EnsembleStepper
 from pdesurrogate.steppers.rollout import Rollout, rollout
 
 # Gives the metrics of one evaluation by any names.
 Suite = Callable[[RolloutPlan], dict[str, RolloutMetric]]
+
+
+class _Means:
+    """The mean of a `ProbabilisticStepper` as a plain one, for a rollout; the variance of the latest block is kept."""
+
+    def __init__(self, stepper: ProbabilisticStepper) -> None:
+        self._stepper = stepper
+        self.variance = torch.empty(0)
+
+    @property
+    def history_frames(self) -> int:
+        """As the stepper has it."""
+        return self._stepper.history_frames
+
+    def step(self, history: Tensor, context: Context) -> Tensor:
+        """The mean of the next block."""
+        mean, self.variance = self._stepper.predict(history, context)
+        return mean
 
 
 class Evaluator:
@@ -118,7 +136,8 @@ class Evaluator:
         start = self._check(stepper, trajectories, frames, start_frame)
         model = ModelCard.of(stepper) if model is None else model
         members = stepper.members if isinstance(stepper, EnsembleStepper) else 1
-        plan = RolloutPlan.of(trajectories, frames, members)
+        means = _Means(stepper) if isinstance(stepper, ProbabilisticStepper) else None
+        plan = RolloutPlan.of(trajectories, frames, members=members, has_variance=means is not None)
         metadata = plan.metadata
         metrics = {name: metric.to(self.device) for name, metric in self._build_metrics(plan).items()}
         forcing = forcing_of(metadata, plan.shape)
@@ -132,8 +151,10 @@ class Evaluator:
                 places = torch.tensor(numbers, device=self.device)
                 measured = _with_forcing(context, forcing)
                 done = 0
-                for frames_made in clock.timed(self._rollout(stepper, history, context, frames), len(numbers)):
+                run = self._rollout(means or stepper, history, context, frames)
+                for frames_made in clock.timed(run, len(numbers)):
                     prediction, ensemble = _folded(stepper, frames_made)
+                    variance = None if means is None else means.variance[:, : prediction.shape[1]]
                     target = _read(trajectories, numbers, start + done, start + done + prediction.shape[1])
                     target = target.to(self.device)
                     if done == 0:
@@ -142,7 +163,9 @@ class Evaluator:
                         repeated.append((numbers, same))
                         precision = str(prediction.dtype).removeprefix("torch.")
                     with stopwatch.running(len(numbers) * prediction.shape[1]):
-                        block = Block(plan, prediction, target, done, places, measured, members=ensemble)
+                        block = Block(
+                            plan, prediction, target, done, places, measured, members=ensemble, variance=variance
+                        )
                         for metric in metrics.values():
                             metric.update(block)
                     done += prediction.shape[1]

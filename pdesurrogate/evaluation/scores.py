@@ -34,7 +34,10 @@ def curves_of(metrics: Mapping[str, RolloutMetric], plan: RolloutPlan) -> xarray
         for name, axis in metric.coordinates.items():
             values = axis.values.cpu().numpy() if isinstance(axis.values, Tensor) else list(axis.values)
             if name in coordinates and not np.array_equal(np.asarray(coordinates[name][1]), np.asarray(values)):
-                raise ValueError(f"Expected one meaning of the axis {name!r} but {owner!r} gives it other values.")
+                raise ValueError(
+                    f"Expected one meaning of the axis {name!r} but {owner!r} gives it other values; measure with a "
+                    "suite that lacks the other metric, into a report of its own."
+                )
             coordinates[name] = (name, values, {"units": axis.units, "long_name": axis.long_name})
             sizes[name] = len(values)
         outputs = metric.compute()

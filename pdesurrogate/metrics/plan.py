@@ -26,6 +26,7 @@ class RolloutPlan:
         masked: whether the trajectories carry a mask.
         shared_grid: whether all trajectories have these coordinates; cases of one set may differ in extent.
         members: of an ensemble; one for a single prediction.
+        has_variance: whether the model states the variance of its prediction.
 
     Example:
         >>> from pdesurrogate.fields.grid import Axis, Channel, Grid
@@ -43,6 +44,7 @@ class RolloutPlan:
     masked: bool = False
     shared_grid: bool = True
     members: int = 1
+    has_variance: bool = False
 
     def __post_init__(self) -> None:
         if self.trajectories < 1 or self.frames < 1:
@@ -52,7 +54,9 @@ class RolloutPlan:
         self.metadata.grid.check_coordinates(self.coordinates)
 
     @classmethod
-    def of(cls, trajectories: Sequence[Trajectory], frames: int, members: int = 1) -> RolloutPlan:
+    def of(
+        cls, trajectories: Sequence[Trajectory], frames: int, *, members: int = 1, has_variance: bool = False
+    ) -> RolloutPlan:
         """The plan of rollouts over ``trajectories`` of one data set."""
         context = trajectories[0].context
         shared = all(
@@ -68,6 +72,7 @@ class RolloutPlan:
             masked=context.mask is not None,
             shared_grid=shared,
             members=members,
+            has_variance=has_variance,
         )
 
     @property

@@ -20,7 +20,7 @@ from pdesurrogate.metrics.line_spectra import LineSpectrumMetric
 from pdesurrogate.metrics.plan import RolloutPlan
 from pdesurrogate.metrics.spectra import SpectrumMetric
 from pdesurrogate.metrics.statistics import DensityMetric, MomentsMetric
-from pdesurrogate.metrics.uncertainty import EnsembleMetric
+from pdesurrogate.metrics.uncertainty import EnsembleMetric, GaussianMetric
 from pdesurrogate.metrics.vortices import VortexMetric
 
 Metrics = dict[str, RolloutMetric]
@@ -113,7 +113,7 @@ SUITES = (periodic_2d, periodic_3d, channel, enclosed_2d, scalar_1d)
 
 
 def _errors(plan: RolloutPlan) -> Metrics:
-    """What every data set gets, as far as its points allow; calibration where the model is an ensemble."""
+    """What every data set gets, as far as its points allow; calibration where the model says how sure it is."""
     metrics: Metrics = {"errors": ErrorMetric(plan)}
     if plan.has_spectra:
         metrics |= {
@@ -125,6 +125,8 @@ def _errors(plan: RolloutPlan) -> Metrics:
         metrics["boundary_errors"] = BoundaryErrorMetric(plan)
     if plan.members > 1:
         metrics["uncertainty"] = EnsembleMetric(plan)
+    if plan.has_variance:
+        metrics["variance"] = GaussianMetric(plan)
     return metrics
 
 

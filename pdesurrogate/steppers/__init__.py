@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from pdesurrogate._lazy import lazy_face
 
 if TYPE_CHECKING:
-    from pdesurrogate.steppers.base import Stepper
+    from pdesurrogate.steppers.base import ProbabilisticStepper, Stepper
     from pdesurrogate.steppers.ensemble import Ensemble, EnsembleStepper, PerturbedStarts
     from pdesurrogate.steppers.persistence import Persistence
     from pdesurrogate.steppers.resampled import Resampled
@@ -17,6 +17,7 @@ __all__ = [
     "EnsembleStepper",
     "Persistence",
     "PerturbedStarts",
+    "ProbabilisticStepper",
     "Resampled",
     "Rollout",
     "Stepper",
@@ -31,6 +32,7 @@ __getattr__, __dir__ = lazy_face(
         "EnsembleStepper": "ensemble",
         "Persistence": "persistence",
         "PerturbedStarts": "ensemble",
+        "ProbabilisticStepper": "base",
         "Resampled": "resampled",
         "Rollout": "rollout",
         "Stepper": "base",

@@ -26,3 +26,12 @@ class Stepper(Protocol):
     def step(self, history: Tensor, context: Context) -> Tensor:
         """Advance by one block of frames."""
         ...
+
+
+@runtime_checkable
+class ProbabilisticStepper(Stepper, Protocol):
+    """A `Stepper` that also states how sure it is; ``step`` gives the mean alone."""
+
+    def predict(self, history: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the next block, of the same shape; the variance in squared physical units."""
+        ...

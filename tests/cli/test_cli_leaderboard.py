@@ -1,74 +1,24 @@
 from __future__ import annotations
 
-import math
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import xarray as xr
+from fake_reports import fake_cost, fake_point, fake_report, fake_score
 
-from pdesurrogate.cli.leaderboard import main
-from pdesurrogate.evaluation.report import Report
+from pdesurrogate.cli.leaderboard import main, to_page
+from pdesurrogate.evaluation.cost import SolverSweep
+from pdesurrogate.leaderboard import build_tables, find_reports
 
 
-def _save_report(directory: Path, error: float, *, name: str = "FNO", seed: int = 0, passed: bool = True) -> Path:
-    lead_times = np.asarray([0.5, 1.0, 1.5])
-    about = {"units": "1", "long_name": "relative L2 error"}
-    curves = xr.Dataset(
-        {
-            "relative_l2": (("trajectory", "lead_time", "channel"), np.full((2, 3, 1), error), about),
-            "finite": (("trajectory", "lead_time"), np.ones((2, 3)), {"units": "1", "long_name": "finite"}),
-        },
-        coords={"lead_time": ("lead_time", lead_times, {"units": "1"}), "channel": ["vorticity"]},
-    )
-    score: dict[str, Any] = {"value": error, "spread": 0.01, "units": "1", "higher_is_better": False}
-    attributes = {
-        "schema_version": 1,
-        "model": {
-            "name": name,
-            "kind": "surrogate",
-            "class_path": "package.Model",
-            "config": {"modes": 8},
-            "parameters": 1000,
-            "parameters_without_gradient": [],
-            "checkpoint": None,
-            "training": {"seed": seed, "steps": 10, "epochs": 1, "wall_time_s": 60.0, "device": "cpu"},
-        },
-        "data": {
-            "name": "waves",
-            "split": "test",
-            "content_hash": "0" * 64,
-            "channels": ["vorticity"],
-            "shape": [16, 16],
-            "periods": [2 * math.pi, 2 * math.pi],
-            "frame_interval": 0.5,
-            "trajectories": 2,
-            "trajectories_declared": 2,
-            "start_frame": 1,
-            "frames": 3,
-            "recipe": None,
-        },
-        "run": {
-            "command": "pdesurrogate evaluate",
-            "seed": None,
-            "versions": {"torch": "2.13.0"},
-            "git_commit": None,
-            "device": "cpu",
-            "precision": "float32",
-            "threads": 1,
-            "wall_time_s": 1.0,
-            "seconds_per_frame": 0.002,
-            "batch_size": 2,
-            "created": "2026-01-01T00:00:00+00:00",
-        },
-        "scores": {"relative_l2": {**score, "description": "mean relative L2 error"}},
-        "checks": [{"name": "complete", "passed": passed, "reason": "" if passed else "only half"}],
-    }
-    Report(attributes=attributes, curves=curves).save(directory)
-    return directory
+def _save_report(
+    directory: Path, error: float | None, *, name: str = "FNO", passed: bool = True, **details: Any
+) -> Path:
+    checks = ({"name": "complete", "passed": passed, "reason": "" if passed else "only half"},)
+    return fake_report(error, model=name, checks=checks, **details).save(directory)
 
 
 @pytest.fixture
@@ -83,9 +33,9 @@ def reports(tmp_path: Path) -> Path:
 
 def test_a_table_is_printed_best_first(reports: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["table", str(reports)]) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("| 1 ", "| 2 ", "- "))]
-    assert lines[0].startswith("| 1 | UNet &lt;i&gt; | surrogate | 1.00 k | 1 | **0.125** |")
-    assert lines[1].startswith("| 2 | FNO | surrogate | 1.00 k | 2 | 0.250 ± 0.071 |")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("| 1 ", "| 2 ", "- H"))]
+    assert lines[0].startswith("| 1 | UNet &lt;i&gt; | surrogate | 1.23 M | 1 | **0.125** |")
+    assert lines[1].startswith("| 2 | FNO | surrogate | 1.23 M | 2 | 0.250 ± 0.071 |")
     assert lines[2] == "- Half (`reports/half`): complete: only half"
 
 
@@ -102,13 +52,102 @@ def test_a_page_is_three_files_the_same_every_time(reports: Path, tmp_path: Path
     assert page.count("<figure>") == 2
     assert "reports/fno/seed1" in page
     assert "only half" in page
-    assert "speed-up" not in page.lower()
+    assert "×" not in page  # nothing was compared at equal error
+
+
+def _page(folder: Path) -> str:
+    return to_page("T", build_tables(find_reports([folder])))
+
+
+def _hints(page: str) -> list[str]:
+    return re.findall(r'data-tip="(.*?)"', page, re.DOTALL)
+
+
+def test_the_page_tells_speed_ups_with_bounds_intervals_and_reasons(tmp_path: Path) -> None:
+    hostile = "<script>alert(1)</script>\"'&"
+    _save_report(tmp_path / "exact", 0.3, cost=fake_cost(4.0, 90, reason="At an error of 0.3.", interval=(3.5, None)))
+    _save_report(tmp_path / "bound", 0.9, name="UNet", cost=fake_cost(6.6, 100, bound=True, reason=hostile))
+    _save_report(tmp_path / "none", 0.1, name="SFNO", scores={"energy_drift": fake_score(0.1, interval=[0.05, 0.2])})
+    page = _page(tmp_path)
+    assert ">4.0×</a>" in page
+    assert ">≤ 6.6×</a>" in page
+    assert ">≥ 100</a>" in page
+    assert "alert(1)" in page
+    assert "<script>alert" not in page
+    hints = _hints(page)
+    assert "At an error of 0.3. 95 % interval over trajectories: from 3.5×, high end not known." in hints
+    assert "95 % interval over trajectories: 0.0500 to 0.200." in hints
+    # In the row's details too, where no pointer is needed.
+    assert "<dt>speed-up at equal error</dt><dd>4.0×\nAt an error of 0.3. 95 % interval" in page
+    assert (
+        "<dt>solver settings</dt><dd>6 measured: the largest stable time step\n12 points a side left out: needs" in page
+    )
+    assert page.count('<p class="note">Cost was not measured.</p>') == 1
+
+
+def test_each_seed_states_its_own_speed_up(tmp_path: Path) -> None:
+    for seed in range(2):
+        cost = fake_cost(1.5 + seed, 90, reason=f"Reason {seed}.")
+        _save_report(tmp_path / f"s{seed}", 0.3, seed=seed, cost=cost)
+    name = tmp_path.name
+    assert f"{name}/s0: 1.5×. Reason 0.\n{name}/s1: 2.5×. Reason 1." in _hints(_page(tmp_path))
+
+
+def test_every_multiplication_sign_is_part_of_a_speed_up_at_equal_error(tmp_path: Path) -> None:
+    for place, cost in enumerate([fake_cost(4.0, 90), fake_cost(0.25), fake_cost(6.6, 100, bound=True), None]):
+        _save_report(tmp_path / str(place), 0.1 + place, name=f"m{place}", cost=cost, scores={"rmse": fake_score(0.1)})
+    page = _page(tmp_path)
+    assert set(re.findall(r"\S*\s?×", re.sub(r"[<>\"]", " ", page))) == {"4.0×", "0.25×", "6.6×"}
+
+
+def test_the_chart_of_cost_has_the_front_the_other_settings_and_the_data_s_own(tmp_path: Path) -> None:
+    _save_report(tmp_path / "a", 0.3, cost=fake_cost(4.0, 90, seconds=0.004))
+    _save_report(tmp_path / "b", 0.2, name="apart")
+    page = _page(tmp_path)
+    points = re.findall(r'<g class="(point[^"]*)"[^>]*aria-label="(.*?)"', page, re.DOTALL)
+    settings = [(kind, hint) for kind, hint in points if hint.startswith("solver, ")]
+    # 16, 32, 64 and 128 points a side on the front, 48 beside it; the one that blew up has no place.
+    assert [kind for kind, _ in settings] == ["point faint", *["point"] * 4]
+    assert settings[0][1].startswith(
+        "solver, 48 points a side, 4 steps a frame (error 0.5)\n0.0004 s per frame, float32"
+    )
+    assert settings[-1][1].endswith("made the data")
+    assert page.count('class="front"') == 2 + 1  # and in the key
+    assert page.count('class="front bound"') == 1
+    assert page.count('class="ring"') == 1 + 1
+    models = {hint.split("\n")[0]: hint for kind, hint in points if kind.startswith("point s")}
+    assert "speed-up at equal error: 4.0×" in models["FNO"]
+    assert "time per frame at own error: 4.00 ms" in models["FNO"]
+    assert page.count('class="dot open"') == 1 + 1
+    assert page.count('class="reach"') == 1
+    assert f"The line was measured in {tmp_path.name}/a" in page
+    assert "Dashed, it is a bound: the setting that made the data is compared with itself." in page
+    assert "The horizontal distance from a dot to it is the speed-up at equal error" in page
+
+
+def test_without_a_sweep_the_chart_says_that_nothing_can_be_read_off(tmp_path: Path) -> None:
+    _save_report(tmp_path / "a", 0.3, cost=fake_cost(sweep=None))
+    _save_report(tmp_path / "b", 0.2, name="UNet")
+    _save_report(tmp_path / "c", None, name="SFNO")
+    page = _page(tmp_path)
+    assert "nothing to read a speed-up off" in page
+    assert 'class="front"' not in page
+    assert "Without a finite error: SFNO." in page
+    assert 'class="key"' not in page
+
+
+def test_a_data_setting_without_error_is_named_and_not_drawn(tmp_path: Path) -> None:
+    sweep = SolverSweep((fake_point(16, 0.5, 1e-4), fake_point(32, 0.0, 1e-3, makes_data=True)))
+    _save_report(tmp_path / "a", 0.3, cost=fake_cost(4.0, bound=True, sweep=sweep))
+    page = _page(tmp_path)
+    assert "compared with itself, its error is zero" in page
+    assert "32 points a side" not in "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
 
 
 def test_one_report_can_be_named_and_named_twice(reports: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["table", str(reports / "unet"), str(reports)]) == 0
     output = capsys.readouterr().out
-    assert output.count("UNet") == 1
+    assert output.count("| UNet") == 1
     assert "repeats" not in output
 
 

@@ -239,7 +239,7 @@ def test_suites_further_metrics_residual_and_sweep_are_a_matter_of_options(data,
 
     suite = ["--suite", "pdesurrogate.metrics.suites.periodic_2d", "--metrics", str(metrics)]
     assert main([*common, *suite, "--out", str(tmp_path / "b")]) == 2
-    assert "two metrics give 'band_rmse'" in capsys.readouterr().err
+    assert "axis 'band' but 'wide_bands' gives it other values" in capsys.readouterr().err
     for wrong in (
         ["--suite", "periodic_4d"],
         ["--suite", "no.such.module"],

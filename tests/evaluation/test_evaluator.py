@@ -400,6 +400,25 @@ def test_an_ensemble_is_measured_by_its_mean_and_its_members():
     assert report.curves["rank_histogram"].sizes["rank"] == 4
 
 
+class Doubting(Decaying):
+    """States a variance of its own, the same everywhere, larger at each frame of a block."""
+
+    def predict(self, history, context):
+        mean = self.step(history, context)
+        growth = torch.arange(1, self.block + 1).reshape(1, -1, 1, 1, 1)
+        return mean, 0.25 * growth.expand_as(mean)
+
+
+def test_a_stepper_that_states_its_variance_is_held_to_it():
+    stepper = Doubting(error=0.2, block=2)
+    report = evaluate(stepper, decaying(3, 6), 5)
+    # Blocks of two frames: the variance of the fifth frame is that of the first frame of the third block.
+    expected = np.sqrt([0.25, 0.5, 0.25, 0.5, 0.25])
+    assert report.curves["gaussian_spread"].values[0, :, 0] == pytest.approx(expected)
+    assert value(report, "gaussian_crps") > 0
+    assert "gaussian_crps" not in evaluate(Decaying(), decaying(2, 4), 3).attributes["scores"]
+
+
 class Allocations(TorchDispatchMode):
     """Most bytes of tensors alive at one time, those that were there before left out."""
 
