@@ -152,7 +152,7 @@ def _measure(sizes: Sizes, out: Path, checkpoint: Path, device: str) -> list[Rep
                 stepper, trajectories, sizes.frames, model=card, command="pdesurrogate demo", start_frame=1
             )
             if card.kind == "surrogate":
-                report = with_solver_sweep(report, stepper, trajectories, tuning, sizes.solvers, device)
+                report = with_solver_sweep(report, evaluator, stepper, trajectories, tuning, sizes.solvers)
             report.save(out if card.kind == "surrogate" else out / "baselines" / card.name.replace(" ", "_"))
             reports.append(report)
             progress(done, len(models))

@@ -137,10 +137,11 @@ def _evaluate(arguments: argparse.Namespace, argv: list[str], device: str, *, wr
             command=shlex.join(["pdesurrogate", "evaluate", *argv]),
             on_batch=progress,
         )
+    if writes:
+        report.save(arguments.out)  # before the sweep, which may refuse the data or take long
     if arguments.solver_sweep is not None:
-        report = with_solver_sweep(
-            report, stepper, trajectories, archive.trajectories("val"), arguments.solver_sweep or None, device
-        )
+        validation = archive.trajectories("val")
+        report = with_solver_sweep(report, evaluator, stepper, trajectories, validation, arguments.solver_sweep or None)
     failures = failed_checks(report)
     if writes:
         report.save(arguments.out)
@@ -159,24 +160,31 @@ def _evaluate(arguments: argparse.Namespace, argv: list[str], device: str, *, wr
 
 def with_solver_sweep(
     report: Report,
+    evaluator: Evaluator,
     stepper: Stepper,
     trajectories: Sequence[Trajectory],
     validation: Sequence[Trajectory],
     resolutions: Sequence[int] | None,
-    device: str,
 ) -> Report:
-    """A report whose cost is that of ``stepper`` beside the solver at many settings, all measured here and now."""
+    """The ``report`` that an evaluator made of ``stepper``, with the cost beside the solver at many settings."""
     from pdesurrogate.cli.terminal import progress_bar
     from pdesurrogate.evaluation.baselines import solver_sweep
     from pdesurrogate.evaluation.cost import cost_of
     from pdesurrogate.evaluation.evaluator import Evaluator
     from pdesurrogate.metrics.errors import ErrorMetric
 
-    data, run = report.attributes["data"], report.attributes["run"]
-    evaluator = Evaluator(lambda plan: {"errors": ErrorMetric(plan)}, batch_size=run["batch_size"], device=device)
+    data, device = report.attributes["data"], str(evaluator.device)
+    errors_alone = Evaluator(
+        lambda plan: {"errors": ErrorMetric(plan)},
+        batch_size=evaluator.batch_size,
+        device=device,
+        bounds=evaluator.bounds,
+    )
 
     def evaluate(candidate: Stepper) -> Report:
-        return evaluator(candidate, trajectories, data["frames"], split=data["split"], start_frame=data["start_frame"])
+        return errors_alone(
+            candidate, trajectories, data["frames"], split=data["split"], start_frame=data["start_frame"]
+        )
 
     with progress_bar("measuring the solver beside it", unit="parts") as progress:
         sweep, (performance,) = solver_sweep(
@@ -276,11 +284,20 @@ def surrogate_from(*checkpoints: Path) -> tuple[Stepper, ModelCard]:
         return members[0]
     stepper = Ensemble([surrogate for surrogate, _ in members])
     cards = [card for _, card in members]
+    records = [card.training for card in cards if card.training is not None]
+    together = None
+    if len(records) == len(cards):
+        added = {key: sum(record[key] for record in records) for key in ("steps", "epochs", "wall_time_s")}
+        together = {**records[0], **added}
     card = ModelCard.of(
         stepper,
         f"{cards[0].name} ensemble of {len(cards)}",
         "surrogate",
         config={"members": [{**card.config, "checkpoint": card.checkpoint} for card in cards]},
+        parameters_without_gradient=tuple(
+            f"member {number}: {name}" for number, card in enumerate(cards) for name in card.parameters_without_gradient
+        ),
+        training=together,
     )
     return stepper, card
 
@@ -419,13 +436,13 @@ def score_lines(reports: Sequence[Report]) -> str:
     rows = [("model", "relative L2: first", "mean", "last", "correlation time", "ms per frame")]
     for report in reports:
         scores = report.attributes["scores"]
-        cells = [
-            f"{scores[key]['value']:.3f}" if scores[key]["value"] is not None else "-"
-            for key in ("relative_l2_first", "relative_l2", "relative_l2_last")
-        ]
-        correlation = scores["correlation_time"]["value"]
-        time = "-" if correlation is None else f"{correlation:.2f}"
-        milliseconds = f"{1e3 * report.attributes['run']['seconds_per_frame']:.2f}"
+        found = {key: score["value"] for key, score in scores.items() if score["value"] is not None}
+        keys = ("relative_l2_first", "relative_l2", "relative_l2_last")
+        cells = [f"{found[key]:.3f}" if key in found else "-" for key in keys]
+        time = f"{found['correlation_time']:.2f}" if "correlation_time" in found else "-"
+        # Where a solver was measured beside the model, times were taken several times.
+        timed = report.attributes["cost"] or report.attributes["run"]
+        milliseconds = f"{1e3 * timed['seconds_per_frame']:.2f}"
         rows.append((report.attributes["model"]["name"], *cells, time, milliseconds))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [

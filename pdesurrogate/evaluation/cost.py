@@ -36,6 +36,7 @@ class Conditions:
     batch_size: int
     device: str
     threads: int
+    processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ def _conditions(report: Report) -> Conditions:
         run["batch_size"],
         run["device"],
         run["threads"],
+        run["processes"],
     )
 
 
@@ -313,7 +315,13 @@ def speed_up(model: Performance, sweep: SolverSweep) -> SpeedUp:
             )
     error = model.relative_l2
     if error is None:
-        return SpeedUp(None, "There is no speed-up: a rollout of the model was stopped, so it has no mean error.")
+        endless = any(math.isinf(each) for each in model.errors)
+        why = (
+            "the truth of a channel vanishes, so its relative error has no scale"
+            if endless
+            else ("a rollout of the model was stopped, so it has no mean error")
+        )
+        return SpeedUp(None, f"There is no speed-up: {why}.")
     points = [point for point in sweep.points if point.stable]
     found = _at_equal_error(points, _mean_errors(points), error)
     if found is None:

@@ -145,7 +145,7 @@ class Evaluator:
         repeated: list[tuple[range, Tensor]] = []
         memory: int | None = None
         precision = ""
-        with torch.no_grad(), self._ready(stepper):
+        with torch.no_grad(), self._ready(stepper), _raised_by_all():
             for numbers in self._batches(len(trajectories)):
                 history, context = self._given(stepper, trajectories, numbers, start)
                 places = torch.tensor(numbers, device=self.device)
@@ -206,10 +206,10 @@ class Evaluator:
                 "versions": package_versions(),
                 "git_commit": git_commit(),
                 "device": device_description(self.device),
-                "precision": precision,
+                "precision": next(filter(None, _from_all(precision)), ""),
                 "threads": torch.get_num_threads(),
                 "processes": _world()[1],
-                "wall_time_s": time.perf_counter() - begun,
+                "wall_time_s": max(_from_all(time.perf_counter() - begun)),
                 "seconds_per_frame": _mean_where_positive(clock.seconds_per_frame),
                 "metric_seconds_per_frame": _mean_where_positive(stopwatch.seconds_per_frame),
                 "batch_size": self.batch_size,
@@ -220,11 +220,13 @@ class Evaluator:
             "checks": [check.to_dict() for check in checks],
         }
         report = Report(attributes, curves)
+        if "relative_l2" not in curves:
+            return report
         cost = cost_of(
             report,
             Performance.of_reports([report]),
             None,
-            peak_memory_bytes=memory,
+            peak_memory_bytes=next((size for size in _from_all(memory) if size is not None), None),
             module_bytes=module_bytes(stepper),
         )
         return Report({**attributes, "cost": cost.to_dict()}, curves)
@@ -249,7 +251,8 @@ class Evaluator:
         start = self._check(stepper, chosen, frames, start_frame)
         blocks = []
         with torch.no_grad(), self._ready(stepper):
-            for numbers in self._batches(len(chosen)):
+            for first in range(0, len(chosen), self.batch_size):
+                numbers = range(first, min(first + self.batch_size, len(chosen)))
                 history, context = self._given(stepper, chosen, numbers, start)
                 run = self._rollout(stepper, history, context, frames)
                 blocks.append(torch.cat([_folded(stepper, made)[0].cpu() for made in run], dim=1))
@@ -384,6 +387,21 @@ def _world() -> tuple[int, int]:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
+
+
+@contextmanager
+def _raised_by_all() -> Iterator[None]:
+    """What one process refuses, all refuse with the same words; else they would wait for it in vain."""
+    refusal: ValueError | None = None
+    try:
+        yield
+    except ValueError as error:
+        refusal = error
+    messages = [message for message in _from_all(None if refusal is None else str(refusal)) if message]
+    if refusal is not None:
+        raise refusal
+    if messages:
+        raise ValueError(messages[0])
 
 
 def _mean_where_positive(seconds: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy.stats
 from numpy.typing import NDArray
 
 # Equal seeds draw equal trajectories for every model on the same split, so intervals of two models are comparable.
@@ -14,10 +15,11 @@ _SEED = 20260101
 def bootstrap_interval(
     values: NDArray[Any], level: float = 0.95, resamples: int = 2000
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Percentile bootstrap interval of the mean over the first axis (Efron, Ann. Statist. 7 (1979) 1).
+    """Bootstrap interval of the mean over the first axis (Efron, Ann. Statist. 7 (1979) 1), widened for few samples.
 
-    Whole trajectories are drawn with replacement, the same ones for all remaining axes. With few trajectories the
-    interval is somewhat too narrow, by a factor of about ``sqrt((n - 1) / n)``.
+    Whole trajectories are drawn with replacement, the same ones for all remaining axes. The percentiles are widened
+    about the mean by Student's factor and ``sqrt(n / (n - 1))``, since plain percentiles of 5 samples cover 83 % in
+    place of 95 % (Hesterberg, Am. Stat. 69 (2015) 371).
 
     Args:
         values: ``(trajectory, ...)``.
@@ -48,5 +50,9 @@ def bootstrap_interval(
     flat = values.reshape(count, -1)
     finite = np.isfinite(flat).all(0)
     means = weights @ np.where(finite, flat, 0.0)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    center = np.where(finite, flat, 0.0).mean(0)
+    ends = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    end = (1 + level) / 2
+    wider = scipy.stats.t.ppf(end, count - 1) / scipy.stats.norm.ppf(end) * (count / (count - 1)) ** 0.5
+    low, high = center + wider * (ends - center)
     return np.where(finite, low, np.nan).reshape(rest), np.where(finite, high, np.nan).reshape(rest)

@@ -32,7 +32,7 @@ def equation_solver(metadata: Metadata, shape: tuple[int, ...]) -> NavierStokes2
     Where the data were computed on a finer grid, its residual on the truth is what the coarser grid cannot resolve.
     """
     recipe = recipe_of(metadata)
-    if recipe is None or "simulator" not in recipe or len(set(shape)) != 1:
+    if recipe is None or not isinstance(recipe.get("simulator"), dict) or len(set(shape)) != 1:
         return None
     solver = build_simulator(recipe, resolution=shape[0], precision="float64")
     return solver if isinstance(solver, NavierStokes2d) else None
@@ -40,5 +40,9 @@ def equation_solver(metadata: Metadata, shape: tuple[int, ...]) -> NavierStokes2
 
 def forcing_of(metadata: Metadata, shape: tuple[int, ...]) -> Tensor | None:
     """The steady source of each channel ``(channel, *space)`` by the recipe; ``None`` where none is known."""
-    solver = equation_solver(metadata, shape)
+    try:
+        solver = equation_solver(metadata, shape)
+    except (ValueError, TypeError, ImportError):
+        # A recipe of someone else's tells us no forcing, and must not stop an evaluation.
+        return None
     return None if solver is None else solver.forcing_field

@@ -24,9 +24,9 @@ def curves_of(metrics: Mapping[str, RolloutMetric], plan: RolloutPlan) -> xarray
     metadata = plan.metadata
     lead_time = (np.arange(plan.frames) + 1) * metadata.frame_interval
     coordinates: dict[str, Any] = {
-        "trajectory": np.arange(plan.trajectories),
+        "trajectory": ("trajectory", np.arange(plan.trajectories)),
         "lead_time": ("lead_time", lead_time, {"units": metadata.time_units, "long_name": "time since the last input"}),
-        "channel": list(metadata.channel_names),
+        "channel": ("channel", list(metadata.channel_names)),
     }
     sizes = {"trajectory": plan.trajectories, "lead_time": plan.frames, "channel": len(metadata.channels)}
     data: dict[str, Any] = {}
@@ -53,14 +53,19 @@ def curves_of(metrics: Mapping[str, RolloutMetric], plan: RolloutPlan) -> xarray
 def scores_of(metrics: Mapping[str, RolloutMetric], curves: xarray.Dataset) -> dict[str, dict[str, Any]]:
     """The single numbers of a table, ``{name: {value, spread, interval, units, ...}}``, from the metrics' curves."""
     scores = [(name, score) for metric in metrics.values() for name, score in metric.scores.items()]
+    names = [name for name, _ in scores]
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"Expected scores of different names but two metrics give {twice}; leave one out.")
     return {name: _reduced(curves, score) for name, score in scores}
 
 
 def _reduced(curves: xarray.Dataset, score: Score) -> dict[str, Any]:
     """Mean over trajectories, its standard error and 95 % bootstrap interval.
 
-    A value is null where a trajectory that counts in it was stopped: a mean over survivors would reward a model for
-    blowing up. An output that is pooled over trajectories has the spread that its metric states beside it.
+    A value is null where a trajectory that counts in it was stopped, since a mean over survivors would reward a model
+    for blowing up, and where nothing was measured. An output that is pooled over trajectories has the spread that its
+    metric states beside it.
     """
     values = _by_trajectory(curves[score.variable], score)
     described = {

@@ -111,27 +111,34 @@ class Grid:
                     f"but they span {extent:g}."
                 )
 
-    def quadrature_weights(self, coordinates: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Trapezoid weights of each axis from its coordinates; shapes ``(..., n)`` as given.
+    def quadrature_weights(self, coordinates: tuple[Tensor, ...], *, cells: bool = False) -> tuple[Tensor, ...]:
+        """Weights of each axis from its coordinates; shapes ``(..., n)`` as given.
 
-        A periodic axis closes on itself, so evenly spaced points get equal weights and the rule is spectrally
-        accurate for smooth fields. The integral over the box is the tensor product of the weights.
+        The trapezoid rule for nodes. A periodic axis closes on itself, so evenly spaced points get equal weights and
+        the rule is spectrally accurate for smooth fields. The integral over the box is the tensor product of the
+        weights.
+
+        Args:
+            coordinates: of nodes, or of the centers of cells.
+            cells: points are centers: on an axis that is not periodic a cell reaches half way to its neighbors, and
+                the outermost as far out as in, so that a sum over even cells is conserved exactly.
 
         Raises:
             ValueError: if the number of axes is wrong.
         """
         if len(coordinates) != self.dimension:
             raise ValueError(f"Expected {self.dimension} coordinate tensors but got {len(coordinates)}.")
-        return tuple(_trapezoid_weights(axis, points) for axis, points in zip(self.axes, coordinates, strict=True))
+        return tuple(_line_weights(axis, points, cells) for axis, points in zip(self.axes, coordinates, strict=True))
 
 
-def _trapezoid_weights(axis: Axis, points: Tensor) -> Tensor:
+def _line_weights(axis: Axis, points: Tensor, cells: bool) -> Tensor:
     gaps = points.diff(dim=-1)
-    if axis.period is None:
-        ends = torch.zeros_like(points[..., :1])
-        return (torch.cat([ends, gaps], -1) + torch.cat([gaps, ends], -1)) / 2
-    closing = points[..., :1] + axis.period - points[..., -1:]
-    return (torch.cat([closing, gaps], -1) + torch.cat([gaps, closing], -1)) / 2
+    before = after = points[..., :1] * 0
+    if axis.period is not None:
+        before = after = points[..., :1] + axis.period - points[..., -1:]
+    elif cells:
+        before, after = gaps[..., :1], gaps[..., -1:]
+    return (torch.cat([before, gaps], -1) + torch.cat([gaps, after], -1)) / 2
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,15 @@ if TYPE_CHECKING:
         probability_density,
         wasserstein_distance,
     )
-    from pdesurrogate.metrics.suites import default_suite, enclosed_2d, periodic_2d, periodic_3d, scalar_1d, suite_for
+    from pdesurrogate.metrics.suites import (
+        default_suite,
+        enclosed_2d,
+        left_out,
+        periodic_2d,
+        periodic_3d,
+        scalar_1d,
+        suite_for,
+    )
     from pdesurrogate.metrics.uncertainty import (
         EnsembleMetric,
         GaussianMetric,
@@ -158,6 +166,7 @@ __all__ = [
     "integral_scale",
     "jackknife_error",
     "lagged_moments",
+    "left_out",
     "line_covariance",
     "line_spectrum",
     "log_likelihood_ensemble",
@@ -257,6 +266,7 @@ __getattr__, __dir__ = lazy_face(
         "integral_scale": "correlations",
         "jackknife_error": "pooling",
         "lagged_moments": "correlations",
+        "left_out": "suites",
         "line_covariance": "correlations",
         "line_spectrum": "line_spectra",
         "log_likelihood_ensemble": "uncertainty",

@@ -32,14 +32,18 @@ class Fields:
         """Half spectrum ``(batch, time, channel, *waves)``, amplitudes; needs ``plan.has_spectra``.
 
         Along an axis that is not periodic the field is continued by its mirror image, which makes the transform a
-        cosine transform (DCT-I) with waves ``pi j / extent``: no jump at the ends, and Parseval's identity holds with
-        trapezoid weights. The plan's ``wave_shape`` and ``wave_periods`` are those of the continued field.
+        cosine transform with waves ``pi j / extent`` (DCT-I of nodes, DCT-II of cells): no jump at the ends, and
+        Parseval's identity holds with quadrature weights. The plan's ``wave_shape`` and ``wave_periods`` are those of
+        the continued field.
         """
         values = self.values
         first_axis = values.ndim - len(self.plan.shape)
+        # Nodes at the ends are not repeated.
+        skipped = 0 if self.plan.cell_centered else 1
         for axis, periodic in enumerate(self.plan.periodic, start=first_axis):
             if not periodic:
-                values = torch.cat([values, values.narrow(axis, 1, values.shape[axis] - 2).flip(axis)], axis)
+                image = values.narrow(axis, skipped, values.shape[axis] - 2 * skipped).flip(axis)
+                values = torch.cat([values, image], axis)
         return torch.fft.rfftn(values, dim=tuple(range(first_axis, values.ndim)), norm="forward")
 
     @cached_property
@@ -152,7 +156,9 @@ class Block:
     @cached_property
     def weights(self) -> Tensor | None:
         """Quadrature weights ``(batch, 1, 1, *space)``, zero outside the mask; ``None`` if all points count alike."""
-        return None if self.plan.equal_weights else space_weights(self.plan.metadata.grid, self.context)
+        if self.plan.equal_weights:
+            return None
+        return space_weights(self.plan.metadata.grid, self.context, cells=self.plan.cell_centered)
 
     def mean(self, values: Tensor) -> Tensor:
         """`box_mean` of ``values (batch, time, channel, *space)`` over the box; ``(batch, time, channel)``, float64."""
@@ -164,9 +170,9 @@ def at_least_float32(values: Tensor) -> Tensor:
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
 
 
-def space_weights(grid: Grid, context: Context) -> Tensor:
+def space_weights(grid: Grid, context: Context, *, cells: bool = False) -> Tensor:
     """Quadrature weights of batched coordinates; ``(batch, 1, 1, *space)``, zero outside the mask."""
-    lines = grid.quadrature_weights(context.coordinates)
+    lines = grid.quadrature_weights(context.coordinates, cells=cells)
     weights = lines[0][:, None, None]
     for line in lines[1:]:
         weights = weights.unsqueeze(-1) * line.reshape(line.shape[0], *(1,) * (weights.ndim - 1), -1)

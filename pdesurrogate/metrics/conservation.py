@@ -22,9 +22,9 @@ from pdesurrogate.physics.finite_difference import VelocityGradient, collocated_
 from pdesurrogate.physics.operators import velocity_symbol
 from pdesurrogate.physics.spectral import WaveSums, angular_wavenumbers, derivative_wavenumbers, squared_magnitude
 
-# Below this share of the truth's rms velocity a boundary point counts as being at rest: well above the round-off of
-# fields stored in single precision, far below any inflow.
-_AT_REST = 1e-6
+# Below this share of the truth's rms velocity a boundary is at rest: well above what single precision (1e-7) and an
+# interpolation onto the stored grid (1e-5) leave on a wall, far below any inflow.
+_AT_REST = 1e-3
 
 _SIDES = ("prediction", "truth")
 
@@ -58,7 +58,9 @@ def cumulative_integral(rates: Tensor, interval: float) -> Tensor:
     return interval * torch.cat([torch.zeros_like(rates[..., :1]), pieces.cumsum(-1)], -1)
 
 
-def boundary_flow_rates(velocity: Tensor, grid: Grid, context: Context) -> tuple[Tensor, Tensor]:
+def boundary_flow_rates(
+    velocity: Tensor, grid: Grid, context: Context, *, cells: bool = False
+) -> tuple[Tensor, Tensor]:
     """Volume that passes the ends of every axis that is not periodic, per time.
 
     An end is the plane of the first or last points; solid points of it do not count.
@@ -67,6 +69,7 @@ def boundary_flow_rates(velocity: Tensor, grid: Grid, context: Context) -> tuple
         velocity: ``(batch, time, d, *space)``.
         grid: says which axes are periodic.
         context: batched; its coordinates give the areas.
+        cells: coordinates are those of centers of cells; see `Grid.quadrature_weights`.
 
     Returns:
         Integrals of ``u_i`` and of ``|u_i|`` over the ends ``(batch, time, ends)`` in float64; the low and the high end
@@ -87,7 +90,7 @@ def boundary_flow_rates(velocity: Tensor, grid: Grid, context: Context) -> tuple
     if not ends:
         raise ValueError("Expected an axis that is not periodic but all are; such a box has no boundary.")
     velocity = at_least_float32(velocity)
-    lines = grid.quadrature_weights(context.coordinates)
+    lines = grid.quadrature_weights(context.coordinates, cells=cells)
     net, gross = [], []
     for axis, end in ends:
         plane = velocity[:, :, axis].select(axis + 2, end)
@@ -104,30 +107,45 @@ def boundary_flow_rates(velocity: Tensor, grid: Grid, context: Context) -> tuple
     return torch.stack(net, -1).to(torch.float64), torch.stack(gross, -1).to(torch.float64)
 
 
-def solid_points(velocity: Tensor, grid: Grid, mask: Tensor | None = None) -> Tensor:
+def solid_points(
+    velocity: Tensor, grid: Grid, mask: Tensor | None = None, *, cells: bool = False, at_rest: float = _AT_REST
+) -> Tensor:
     """Where a viscous flow must be at rest: outside the mask, and where its boundary already is.
 
-    Points on the ends of axes that are not periodic count if the speed is below 1e-6 of its root mean square over the
-    fluid. A data set does not say which of its boundaries are walls; the flow does: a moving lid, an inlet and an
+    A data set does not say which of its boundaries are walls; the flow does, at each boundary point and time: one is a
+    wall where the speed is at most ``at_rest`` of its root mean square over the fluid. A moving lid, an inlet and an
     outlet are no walls at rest, and not to copy them would be the violation.
 
     Args:
         velocity: the truth ``(batch, time, d, *space)``.
         grid: says which axes are periodic.
         mask: ``(batch, *space)``, true where there is fluid.
+        cells: points are centers of cells, none of which lies on the boundary: only the mask counts.
+        at_rest: share of the rms speed. A stored wall is seldom at rest exactly: interpolation leaves about 1e-5 there.
 
     Returns:
         ``(batch, time, 1, *space)``, true at solid points.
+
+    Raises:
+        ValueError: if ``at_rest`` is negative, or one and more.
+
+    Example:
+        >>> from pdesurrogate.fields.grid import Axis
+        >>> grid = Grid((Axis("x", period=1.0), Axis("y")))
+        >>> velocity = torch.tensor([1e-5, 1.0, 0.0]).expand(1, 1, 2, 4, 3)  # two walls along x
+        >>> solid_points(velocity, grid)[0, 0, 0, 0].tolist()
+        [True, False, True]
     """
+    _check_at_rest(at_rest)
     square = at_least_float32(velocity).square().sum(2, keepdim=True)
     fluid = None if mask is None else mask[:, None, None].to(square.dtype)
     speed_square = box_mean(square, fluid).to(square.dtype)
-    slow = square <= _AT_REST**2 * speed_square.reshape(*speed_square.shape, *(1,) * grid.dimension)
+    slow = square <= at_rest**2 * speed_square.reshape(*speed_square.shape, *(1,) * grid.dimension)
     on_boundary = torch.zeros_like(slow[:1, :1])
-    for axis, end in _ends(grid):
+    for axis, end in [] if cells else _ends(grid):
         on_boundary.select(axis + 3, end).fill_(True)
-    at_rest = slow & on_boundary
-    return at_rest if mask is None else at_rest | ~mask.bool()[:, None, None]
+    walls = slow & on_boundary
+    return walls if mask is None else walls | ~mask.bool()[:, None, None]
 
 
 def _ends(grid: Grid) -> list[tuple[int, int]]:
@@ -374,17 +392,21 @@ class BudgetMetric(RolloutMetric):
 
     With viscosity ``nu``, linear drag ``a`` and a steady body force ``f`` of curl ``g``, box means obey::
 
-        d/dt <|u|^2> / 2 = <u . f> - nu <w^2>        - a <|u|^2>
-        d/dt <w^2> / 2   = <w g>   - nu <|grad w|^2> - a <w^2>
-        d/dt <u>         = <f> - a <u>               d/dt <w> = <g> - a <w>
+        d/dt <|u|^2> / 2 = <u . f> - nu <(w - <w>)^2> - a <|u|^2>
+        d/dt <w^2> / 2   = <w g>   - nu <|grad w|^2>  - a <w^2>
+        d/dt <u>         = <f> - a <u>                d/dt <w> = <g> - a <w>
+
+    A periodic velocity has no mean vorticity. Where vorticity data carry one, no velocity goes with it: it counts in
+    the enstrophy and the circulation, not in the energy.
 
     The residual at a frame is the change since the first predicted frame less the integral of the right-hand side along
     the *same* trajectory (`cumulative_integral`): no truth is needed, and a rollout that drifts away but obeys the
     equation has none. It is relative to the truth's energy or enstrophy at that frame, or to its rms velocity or
     vorticity there. A positive residual is a source that the equation does not have.
 
-    The truth's residual shows the error of the integral over stored frames and what fell through the stored grid. It
-    also shows a force that the data do not carry: nothing is assumed in its place. Momentum is measured of velocity
+    The truth's residual shows the error of the integral over stored frames and what fell through the stored grid. Where
+    the flow is forced and neither the context nor the data set's recipe tells the forcing, prediction and truth both
+    miss what it puts in: nothing is assumed in its place. Momentum is measured of velocity
     data, circulation (the mean vorticity, per area) of vorticity data; the other one is fixed by the periodic box.
 
     Args:
@@ -419,14 +441,14 @@ class BudgetMetric(RolloutMetric):
         squared = _squared(angular_wavenumbers(plan.wave_shape, plan.wave_periods))
         ones = torch.ones_like(squared)
         self.total = WaveSums(ones[None], plan.shape)
-        self.sums = WaveSums(torch.stack([ones, squared]), plan.shape)
+        self.sums = WaveSums(torch.stack([(squared > 0).to(ones), ones, squared]), plan.shape)
         if self.flow.given == "vorticity":
             # With vorticities w and g for velocity and force: <u . f> is the sum of their products over k^2.
             over_squared = squared_magnitude(velocity_symbol(plan.shape, plan.wave_periods)).sum(0)
             powers = WaveSums(torch.stack([over_squared, ones]), plan.shape).table
             self.quantities: tuple[str, ...] = ("energy", "enstrophy", "circulation")
         else:
-            powers = self.sums.table
+            powers = WaveSums(torch.stack([ones, squared]), plan.shape).table
             self.quantities = ("energy", "enstrophy", *(f"momentum_{axis}" for axis in plan.metadata.grid.axis_names))
         # Once for the real and once for the imaginary part of each wave.
         self.register_buffer("power_table", powers.repeat_interleave(2, 0), persistent=False)
@@ -473,12 +495,12 @@ class BudgetMetric(RolloutMetric):
         viscosity, drag = self._coefficients(block.context)
         force = self._force(block)
         for side, fields in block.sides:
-            enstrophy, palinstrophy = self.sums(fields.enstrophy_density).unbind(-1)
+            fluctuation, enstrophy, palinstrophy = self.sums(fields.enstrophy_density).unbind(-1)
             energy = self.total(fields.energy_density)[..., 0]
             spectrum = self.flow.select(fields.spectrum)
             means = spectrum[..., 0, 0].real.to(torch.float64)
             values = torch.cat([torch.stack([energy, enstrophy], -1), means], -1)
-            viscous = torch.cat([torch.stack([enstrophy, palinstrophy], -1), torch.zeros_like(means)], -1)
+            viscous = torch.cat([torch.stack([fluctuation, palinstrophy], -1), torch.zeros_like(means)], -1)
             rates = -2 * viscosity * viscous - drag * self.degrees * values
             if force is not None:
                 pushes = force[..., 0, 0].real.to(torch.float64).expand_as(means)
@@ -607,12 +629,12 @@ class FluxBalanceMetric(RolloutMetric):
 
     def update(self, block: Block) -> None:
         """Measure one block; see `RolloutMetric`."""
-        grid, context = self.plan.metadata.grid, block.context
+        grid, context, cells = self.plan.metadata.grid, block.context, self.plan.cell_centered
         for side, fields in block.sides:
-            rates, gross = boundary_flow_rates(fields.velocity, grid, context)
+            rates, gross = boundary_flow_rates(fields.velocity, grid, context, cells=cells)
             self.write(f"rates_{side}", rates, block)
         velocity = block.target.velocity
-        _, areas = boundary_flow_rates(torch.ones_like(velocity[:, :1]), grid, context)
+        _, areas = boundary_flow_rates(torch.ones_like(velocity[:, :1]), grid, context, cells=cells)
         # The truth comes last: this is its throughput.
         throughput = gross.sum(-1) / 2
         open_box = block.mean(velocity.square()).sum(-1).sqrt() * areas.sum(-1) / 2
@@ -635,17 +657,21 @@ class NoSlipMetric(RolloutMetric):
     """Root mean square velocity at `solid_points`, relative to the truth's over the fluid.
 
     Solid is what lies outside the mask, and boundary points at which the truth is at rest in the same frame: data do
-    not say which boundaries are walls, and a moving lid, an inlet or an outlet is no violation. Where there is no such
-    point nothing can be violated, and the number is zero.
+    not say which boundaries are walls, and a moving lid, an inlet or an outlet is no violation. In a frame without such
+    a point nothing was measured, and the number is NaN. A number below ``at_rest`` is no finding: as much is allowed to
+    the truth's own walls. Centers of cells lie on no wall; of data there only the outside of a mask is measured.
 
     Args:
         plan: what is going to be measured.
+        at_rest: a boundary point is at rest up to this share of the truth's rms speed. By default a thousandth: a
+            stored wall holds what interpolation left there, about 1e-5, and a lid or an inlet is far above.
 
     Raises:
-        ValueError: if the data hold no velocity at common points, or have neither mask nor boundary.
+        ValueError: if the data hold no velocity at common points, have neither mask nor boundary, or live in cells
+            without a mask; or ``at_rest`` is negative, or one and more.
     """
 
-    def __init__(self, plan: RolloutPlan) -> None:
+    def __init__(self, plan: RolloutPlan, at_rest: float = _AT_REST) -> None:
         super().__init__(plan)
         self.flow = _require_velocity(plan, "the no-slip condition")
         if not plan.masked:
@@ -655,6 +681,14 @@ class NoSlipMetric(RolloutMetric):
                 f"Expected velocity components at the same points for the no-slip condition but they are declared at "
                 f"{self.flow.locations}; leave this metric out of the suite."
             )
+        self._cells = self.flow.locations[0] != "node"
+        if self._cells and not plan.masked:
+            raise ValueError(
+                f"Expected velocity components at nodes, or a mask, for the no-slip condition but they are declared at "
+                f"{self.flow.locations}, where no point lies on a wall; leave this metric out of the suite."
+            )
+        _check_at_rest(at_rest)
+        self.at_rest = at_rest
         for name in (*_SIDES, "speed"):
             self.add_curve(name)
 
@@ -675,15 +709,15 @@ class NoSlipMetric(RolloutMetric):
 
     def update(self, block: Block) -> None:
         """Measure one block; see `RolloutMetric`."""
-        solid = solid_points(block.target.velocity, self.plan.metadata.grid, block.context.mask)
+        grid, mask = self.plan.metadata.grid, block.context.mask
+        solid = solid_points(block.target.velocity, grid, mask, cells=self._cells, at_rest=self.at_rest)
         space = tuple(range(3, solid.ndim))
         count = solid.sum(space)
         for side, fields in block.sides:
             square = fields.velocity.square().sum(2, keepdim=True)
             total = torch.where(solid, square, 0.0).sum(space)
-            # Without solid points a trajectory that was stopped is still to be seen.
-            nothing = 0.0 * square.sum(space)
-            self.write(side, torch.where(count > 0, total / count, nothing)[..., 0], block)
+            # Nothing over nothing is NaN: where no point is solid, nothing was measured.
+            self.write(side, (total / count)[..., 0], block)
         self.write("speed", block.mean(block.target.velocity.square()).sum(-1), block)
 
     def compute(self) -> dict[str, Tensor]:
@@ -700,6 +734,11 @@ def _require_velocity(plan: RolloutPlan, what: str) -> Flow:
             "leave this metric out of the suite."
         )
     return flow
+
+
+def _check_at_rest(at_rest: float) -> None:
+    if not 0 <= at_rest < 1:
+        raise ValueError(f"Expected at_rest from zero up to one, a share of the rms speed, but got {at_rest}.")
 
 
 def _require_boundary(plan: RolloutPlan, what: str) -> None:

@@ -584,7 +584,7 @@ def _line_weights(axis: int, block: Block) -> Tensor | None:
     others = [other for other in range(len(plan.shape)) if other != axis]
     if all(plan.periodic[other] and plan.even[other] for other in others):
         return None
-    along = plan.metadata.grid.quadrature_weights(block.context.coordinates)
+    along = plan.quadrature_weights(block.context.coordinates)
     weights = torch.ones_like(along[0][:, :1])
     for other in others:
         weights = (weights.unsqueeze(-1) * along[other].unsqueeze(-2)).flatten(-2)
@@ -596,7 +596,7 @@ def _axis_mean(values: Tensor, place: int, axis: int, block: Block) -> Tensor:
     plan = block.plan
     if plan.periodic[axis] and plan.even[axis]:
         return values.mean(place)
-    weights = plan.metadata.grid.quadrature_weights(block.context.coordinates)[axis]
+    weights = plan.quadrature_weights(block.context.coordinates)[axis]
     shares = (weights / weights.sum(-1, keepdim=True)).to(values.dtype)
     shape = [1] * values.ndim
     shape[0], shape[place] = shares.shape

@@ -303,9 +303,9 @@ class SurvivalMetric(RolloutMetric):
 class SobolevErrorMetric(RolloutMetric):
     """Errors relative to the truth in the norms of H^s: positive orders weigh small scales most, negative ones large.
 
-    Both norms are those of `physics.norms.sobolev_norm` with ``alpha = (2 pi / longest side)^2``, so that the mean
-    counts as the longest wave does. Order 0 would be `relative_l2`. On axes that are not periodic the waves are those
-    of the cosine transform (`Fields.spectrum`).
+    Both norms are those of `physics.norms.sobolev_norm` with ``alpha`` the square of the smallest wavenumber (``2 pi``
+    over the longest period), so that the mean counts as the longest wave does. Order 0 would be `relative_l2`. On axes
+    that are not periodic the waves are those of the cosine transform (`Fields.spectrum`).
 
     Args:
         plan: what is going to be measured; evenly spaced, without a mask.

@@ -8,6 +8,7 @@ doi:10.1063/1.869966). It is no density; divide by the spacing of the wavenumber
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -106,7 +107,7 @@ def _nearest(from_wall: Tensor, distances: Sequence[float], half_height: float) 
 
 
 class LineSpectrumMetric(RolloutMetric):
-    """Line spectra of every channel along every periodic axis, in planes at chosen distances from the walls.
+    """Line spectra of channels along every periodic axis, in planes at chosen distances from the walls.
 
     Spectra of the fluctuation about the mean over each plane, all frames and trajectories, averaged over both walls:
     the modes add up to the variance in the plane, and mode 0 holds what varies only along the other axis or in time.
@@ -124,10 +125,13 @@ class LineSpectrumMetric(RolloutMetric):
         unit: of ``wall_distances``: the half height, the unit of the axis, or the wall unit ``nu / u_tau``.
         friction_reynolds_number: for wall units, ``u_tau h / nu``; by default the data's attribute of that name.
         walls: where they stand, for points in cells; see `metrics.channel`.
+        channels: names of those that are measured; by default all that lie as high as the velocity, or all where there
+            is none. Fewer than all are numbered along an axis of their own, ``line_spectrum_channel``.
 
     Raises:
         ValueError: if the data are not a channel, a field lies on wall-parallel faces, distances are not within the
-            half height, a periodic axis has fewer than four points, or wall units lack the friction Reynolds number.
+            half height, a periodic axis has fewer than four points, wall units lack the friction Reynolds number or it
+            is no positive number, or channels are unknown, repeated or none.
     """
 
     planes: Tensor
@@ -141,12 +145,13 @@ class LineSpectrumMetric(RolloutMetric):
         unit: Literal["half_height", "axis", "wall"] = "half_height",
         friction_reynolds_number: float | None = None,
         walls: Walls | None = None,
+        channels: Sequence[str] | None = None,
     ) -> None:
         super().__init__(plan)
-        self.geometry = ChannelGeometry.of(plan, "line spectra", walls=walls)
-        if friction_reynolds_number is None:
-            friction_reynolds_number = plan.metadata.attributes.get("friction_reynolds_number")
-        distances = _distances(self.geometry.half_height, wall_distances, unit, friction_reynolds_number)
+        self.channels = _as_high_as_the_flow(plan) if channels is None else _numbers_of(plan, channels)
+        self.geometry = ChannelGeometry.of(plan, "line spectra", self.channels, walls)
+        reynolds = _friction_reynolds_number(plan, friction_reynolds_number)
+        distances = _distances(self.geometry.half_height, wall_distances, unit, reynolds)
         self.register_buffer("planes", nearest_planes(self.geometry, distances), persistent=False)
         axes = plan.metadata.grid.axes
         # Axes along the wall by name: their place, counted from the end, once the wall-normal axis has moved away.
@@ -155,17 +160,19 @@ class LineSpectrumMetric(RolloutMetric):
         self._sizes = {axes[place].name: plan.shape[place] for place in along}
         if min(self._sizes.values()) < 4:
             raise ValueError(f"Expected at least four points along each periodic axis but got {self._sizes}.")
-        channels, planes = len(plan.metadata.channels), len(self.planes)
+        # None for all, which need no copy.
+        self._chosen = None if self.channels == tuple(range(len(plan.metadata.channels))) else list(self.channels)
+        rows, planes = len(self.channels), len(self.planes)
         for side in ("prediction", "truth"):
-            self.add_pooled(f"mean_{side}", channels, planes, 2)
+            self.add_pooled(f"mean_{side}", rows, planes, 2)
             for name, size in self._sizes.items():
-                self.add_pooled(f"spectrum_{name}_{side}", channels, planes, size // 2 + 1)
+                self.add_pooled(f"spectrum_{name}_{side}", rows, planes, size // 2 + 1)
 
     @property
     def variables(self) -> dict[str, Variable]:
         """Label of every output."""
-        units = shared_units([squared(channel.units) for channel in self.plan.metadata.channels])
-        place = ("channel", "plane_distance")
+        units = shared_units([squared(self.plan.metadata.channels[channel].units) for channel in self.channels])
+        place = ("channel" if self._chosen is None else "line_spectrum_channel", "plane_distance")
         spectra = {
             f"line_spectrum_{name}": Variable(
                 (*place, f"line_wavenumber_{name}"), units, f"energy of each mode along {name}, both signs folded in"
@@ -182,7 +189,7 @@ class LineSpectrumMetric(RolloutMetric):
 
     @property
     def coordinates(self) -> dict[str, Coordinate]:
-        """Distances of the planes and wavenumbers of the modes."""
+        """Distances of the planes, wavenumbers of the modes, and names of the channels where they are not all."""
         axes = {axis.name: axis for axis in self.plan.metadata.grid.axes}
         units = self.plan.metadata.grid.axes[self.geometry.wall_axis].units
         # The buffer may have gone to the device.
@@ -193,6 +200,9 @@ class LineSpectrumMetric(RolloutMetric):
             waves = torch.arange(size // 2 + 1, dtype=torch.float64) * spacing
             label = f"wavenumber along {name}"
             coordinates[f"line_wavenumber_{name}"] = Coordinate(waves, self.plan.wavenumber_units, label)
+        if self._chosen is not None:
+            names = [self.plan.metadata.channel_names[channel] for channel in self._chosen]
+            coordinates["line_spectrum_channel"] = Coordinate(names, "1", "channel")
         return coordinates
 
     @property
@@ -209,7 +219,8 @@ class LineSpectrumMetric(RolloutMetric):
         wall_axis = self.geometry.wall_axis - self.geometry.dimension
         homogeneous = tuple(self._along.values())
         for side, fields in block.sides:
-            chosen = fields.values.index_select(fields.values.ndim + wall_axis, self.planes.flatten())
+            values = fields.values if self._chosen is None else _select(fields.values, self._chosen)
+            chosen = values.index_select(values.ndim + wall_axis, self.planes.flatten())
             # (batch, time, channel, 2 * planes, *axes along the wall)
             planes = chosen.movedim(wall_axis, 3)
             mean = planes.mean(homogeneous, keepdim=True)
@@ -255,14 +266,53 @@ def _without_mean(energy: Tensor, mean: Tensor) -> Tensor:
     return torch.cat([zero, energy[..., 1:]], -1)
 
 
+def _select(values: Tensor, channels: Sequence[int]) -> Tensor:
+    """Channels of ``values (batch, time, channel, ...)``; numbers on the host cost no transfer of an index."""
+    return torch.stack([values[:, :, channel] for channel in channels], dim=2)
+
+
+def _as_high_as_the_flow(plan: RolloutPlan) -> tuple[int, ...]:
+    """Numbers of the channels that share the velocity's height across the channel; of all if there is no velocity."""
+    channels = plan.metadata.channels
+    if plan.flow is None:
+        return tuple(range(len(channels)))
+    across = {"node", *(f"face_{axis.name}" for axis in plan.metadata.grid.axes if axis.period is None)}
+    # A face that is crossed along the wall is as high as the middle of its cell.
+    heights = [channel.location if channel.location in across else "cell" for channel in channels]
+    wanted = {heights[channel] for channel in plan.flow.channels}
+    return tuple(number for number, height in enumerate(heights) if height in wanted)
+
+
+def _numbers_of(plan: RolloutPlan, channels: Sequence[str]) -> tuple[int, ...]:
+    known = plan.metadata.channel_names
+    if isinstance(channels, str) or not channels or len({*channels}) < len(channels) or not {*channels} <= {*known}:
+        raise ValueError(f"Expected different channels among {known} for line spectra but got {channels!r}.")
+    return tuple(known.index(name) for name in channels)
+
+
+def _friction_reynolds_number(plan: RolloutPlan, given: float | None) -> float | None:
+    """The number given or else the data's attribute, which files may hold as text; ``None`` where there is neither."""
+    found = plan.metadata.attributes.get("friction_reynolds_number") if given is None else given
+    if found is None:
+        return None
+    try:
+        number = float(found)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise ValueError(
+            f"Expected a positive friction Reynolds number but got {found!r}; correct the attribute "
+            "friction_reynolds_number of the data, or give the number."
+        )
+    return number
+
+
 def _distances(
     half_height: float, wall_distances: Sequence[float] | None, unit: str, friction_reynolds_number: float | None
 ) -> list[float]:
     """Distances from the wall in the unit of its axis."""
     if unit not in ("half_height", "axis", "wall"):
         raise ValueError(f"Expected the unit 'half_height', 'axis' or 'wall' but got {unit!r}.")
-    if friction_reynolds_number is not None and not friction_reynolds_number > 0:
-        raise ValueError(f"Expected a positive friction Reynolds number but got {friction_reynolds_number}.")
     if wall_distances is None:
         if friction_reynolds_number is None:
             return [distance * half_height for distance in HALF_HEIGHT_PLANES]

@@ -59,6 +59,8 @@ class RolloutPlan:
     ) -> RolloutPlan:
         """The plan of rollouts over ``trajectories`` of one data set."""
         context = trajectories[0].context
+        if len({trajectory.context.mask is None for trajectory in trajectories}) > 1:
+            raise ValueError("Expected a mask in all trajectories or in none; evaluate those with a mask apart.")
         shared = all(
             one is other or torch.equal(one, other)
             for trajectory in trajectories
@@ -94,9 +96,18 @@ class RolloutPlan:
         return tuple(axis.period is not None for axis in self.metadata.grid.axes)
 
     @property
+    def cell_centered(self) -> bool:
+        """Whether coordinates are those of cells: unless every channel lives on nodes."""
+        return any(channel.location != "node" for channel in self.metadata.channels)
+
+    @property
     def equal_weights(self) -> bool:
         """Whether all points count alike in a mean over the box."""
-        return all(self.even) and all(self.periodic) and not self.masked
+        return self.shared_grid and all(self.even) and (all(self.periodic) or self.cell_centered) and not self.masked
+
+    def quadrature_weights(self, coordinates: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Weights of each axis ``(..., n)`` for coordinates of these data; see `Grid.quadrature_weights`."""
+        return self.metadata.grid.quadrature_weights(coordinates, cells=self.cell_centered)
 
     @property
     def has_spectra(self) -> bool:
@@ -105,18 +116,17 @@ class RolloutPlan:
 
     @property
     def extents(self) -> tuple[float, ...]:
-        """Length of each axis: the period, or from the first point to the last."""
-        return tuple(
-            float(points[-1] - points[0]) if axis.period is None else axis.period
-            for points, axis in zip(self.coordinates, self.metadata.grid.axes, strict=True)
-        )
+        """Length of each axis: the period, or that of all cells, or from the first node to the last."""
+        lines = self.quadrature_weights(self.coordinates)
+        axes = self.metadata.grid.axes
+        return tuple(axis.period or float(line.sum()) for axis, line in zip(axes, lines, strict=True))
 
     @property
     def wave_shape(self) -> tuple[int, ...]:
         """Points along each axis after mirroring the axes that are not periodic; see `Fields.spectrum`."""
-        return tuple(
-            size if periodic else 2 * size - 2 for size, periodic in zip(self.shape, self.periodic, strict=True)
-        )
+        repeated = 0 if self.cell_centered else 2
+        pairs = zip(self.shape, self.periodic, strict=True)
+        return tuple(size if periodic else 2 * size - repeated for size, periodic in pairs)
 
     @property
     def wave_periods(self) -> tuple[float, ...]:

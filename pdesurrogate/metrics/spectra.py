@@ -24,7 +24,8 @@ from pdesurrogate.metrics.flow import squared
 from pdesurrogate.metrics.plan import RolloutPlan
 from pdesurrogate.physics.spectral import Shells, squared_magnitude
 
-SPECTRUM_FLOOR = 1e-12
+# Of the peak of a spectrum: amplitudes of a ten-thousandth of the largest.
+SPECTRUM_FLOOR = 1e-8
 
 
 def variance_spectrum(values: Tensor, shells: Shells) -> Tensor:
@@ -95,11 +96,13 @@ def resolved_shells(shape: Sequence[int], periods: Sequence[float]) -> int:
 def log_spectral_distance(
     prediction: Tensor, target: Tensor, largest_shell: int, floor: float = SPECTRUM_FLOOR
 ) -> Tensor:
-    """Root mean square over shells ``1 ... largest_shell`` of ``log10(prediction / target)``; ``(...)``.
+    """Root mean square of ``log10(prediction / target)`` over the shells that matter; ``(...)``.
 
-    One means that the spectra ``(..., shells)`` are typically a factor ten apart. Both are raised to at least
-    ``floor`` times the peak of the target first: in single precision what lies below is round-off, and an empty shell
-    has no logarithm. The mean over the box (shell 0) and the shells that a grid holds in part are left out.
+    One means that the spectra ``(..., shells)`` are typically a factor ten apart. Only shells ``1 ... largest_shell``
+    in which the target is above ``floor`` times its peak count, and the prediction is raised to that floor first: what
+    lies below it is amplitudes under a ten-thousandth of the largest, which no model in single precision is asked for,
+    and an empty shell has no logarithm. The mean over the box (shell 0) and the shells that a grid holds in part
+    are left out. NaN where no shell counts.
 
     Raises:
         ValueError: if the spectra have no such shells.
@@ -112,8 +115,10 @@ def log_spectral_distance(
     if not 1 <= largest_shell < target.shape[-1]:
         raise ValueError(f"Expected largest_shell within 1..{target.shape[-1] - 1} but got {largest_shell}.")
     lowest = floor * target.amax(-1, keepdim=True)
+    counted = (target > lowest)[..., 1 : largest_shell + 1]
     ratio = torch.log10(torch.maximum(prediction, lowest)) - torch.log10(torch.maximum(target, lowest))
-    return ratio[..., 1 : largest_shell + 1].square().mean(-1).sqrt()
+    squares = torch.where(counted, ratio[..., 1 : largest_shell + 1].square(), 0.0)
+    return (squares.sum(-1) / counted.sum(-1)).sqrt()
 
 
 def spectral_slope(spectrum: Tensor, first_shell: int, last_shell: int) -> Tensor:
@@ -261,7 +266,9 @@ class SpectrumMetric(RolloutMetric):
 
     def _spectra(self, fields: Fields, power: Tensor) -> dict[str, Tensor]:
         """What is recorded, from the mean square of every channel in each shell as far as that goes."""
-        spectra = {"variance": power[:, :, self._scalars]} if self._scalars else {}
+        spectra = {}
+        if self._scalars:
+            spectra["variance"] = torch.stack([power[:, :, place] for place in self._scalars], 2)
         flow = self.plan.flow
         if flow is None:
             return spectra

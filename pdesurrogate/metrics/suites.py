@@ -1,11 +1,15 @@
-"""Which metrics fit which data: one function for each kind of problem, and the choice among them by the metadata."""
+"""Which metrics fit which data: one function for each kind of problem, and the choice among them by the metadata.
+
+A suite asks for metrics by name and gets those that the data allow. Whether they do is for each metric's constructor to
+say, and nobody else: one that refuses is left out, and `left_out` repeats its reason.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from pdesurrogate.metrics.base import RolloutMetric
-from pdesurrogate.metrics.channel import ChannelFlow, ChannelHistoryMetric, ChannelMetric
+from pdesurrogate.metrics.channel import ChannelHistoryMetric, ChannelMetric
 from pdesurrogate.metrics.conservation import (
     BudgetMetric,
     DivergenceMetric,
@@ -24,6 +28,43 @@ from pdesurrogate.metrics.uncertainty import EnsembleMetric, GaussianMetric
 from pdesurrogate.metrics.vortices import VortexMetric
 
 Metrics = dict[str, RolloutMetric]
+
+
+def _on_one_grid(metric: Callable[[RolloutPlan], RolloutMetric]) -> Callable[[RolloutPlan], RolloutMetric]:
+    """A metric that labels separations by the first trajectory's points, for data in which all have these."""
+
+    def build(plan: RolloutPlan) -> RolloutMetric:
+        if not plan.shared_grid:
+            raise ValueError("Expected one grid for separations but trajectories differ; evaluate each grid apart.")
+        return metric(plan)
+
+    return build
+
+
+# All that a suite may leave out. Errors it may not: data without them cannot be evaluated.
+_METRICS: dict[str, Callable[[RolloutPlan], RolloutMetric]] = {
+    "sobolev_errors": SobolevErrorMetric,
+    "band_errors": BandErrorMetric,
+    "spectra": SpectrumMetric,
+    "boundary_errors": BoundaryErrorMetric,
+    "uncertainty": EnsembleMetric,
+    "variance": GaussianMetric,
+    "energy_drift": EnergyDriftMetric,
+    "budget": BudgetMetric,
+    "divergence": DivergenceMetric,
+    "flux_balance": FluxBalanceMetric,
+    "no_slip": NoSlipMetric,
+    "vortices": VortexMetric,
+    "channel": ChannelMetric,
+    "channel_history": ChannelHistoryMetric,
+    "line_spectra": LineSpectrumMetric,
+    "integrals": IntegralMetric,
+    "moments": MomentsMetric,
+    "density": DensityMetric,
+    "autocorrelation": AutocorrelationMetric,
+    "two_point": _on_one_grid(TwoPointMetric),
+    "structure_functions": _on_one_grid(StructureFunctionMetric),
+}
 
 
 def default_suite(plan: RolloutPlan) -> Metrics:
@@ -54,15 +95,21 @@ def suite_for(plan: RolloutPlan) -> Callable[[RolloutPlan], Metrics]:
         return scalar_1d
     if open_axes == 0:
         return periodic_2d if dimension == 2 else periodic_3d
-    return channel if _is_channel(plan) else enclosed_2d
+    return channel if _fitting(plan, "channel") else enclosed_2d
 
 
-def _is_channel(plan: RolloutPlan) -> bool:
-    try:
-        ChannelFlow.of(plan, "channel metrics", None, None).geometry.require_symmetry("channel metrics")
-    except ValueError:
-        return False
-    return True
+def left_out(plan: RolloutPlan) -> dict[str, str]:
+    """Which metrics of any suite refuse the data, and why, in their own words.
+
+    Example:
+        >>> from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
+        >>> grid = Grid((Axis("x", period=1.0),))
+        >>> metadata = Metadata("example", grid, (Channel("u"),), frame_interval=0.1)
+        >>> plan = RolloutPlan(metadata, trajectories=4, frames=1, coordinates=grid.uniform_coordinates((16,)))
+        >>> left_out(plan)["boundary_errors"]
+        'Expected an axis that is not periodic for boundary errors; leave this metric out.'
+    """
+    return _tried(plan, _METRICS)[1]
 
 
 def periodic_2d(plan: RolloutPlan) -> Metrics:
@@ -72,36 +119,20 @@ def periodic_2d(plan: RolloutPlan) -> Metrics:
 
 def periodic_3d(plan: RolloutPlan) -> Metrics:
     """As `periodic_2d`, in three dimensions, and the distribution of Q where there is a velocity."""
-    metrics = {**_errors(plan), **_periodic_flow(plan), **_statistics(plan)}
-    if plan.flow is not None and plan.flow.collocated:
-        metrics["vortices"] = VortexMetric(plan)
-    return metrics
+    return {**periodic_2d(plan), **_fitting(plan, "vortices")}
 
 
 def channel(plan: RolloutPlan) -> Metrics:
     """Errors, profiles in wall units, line spectra, walls, statistics, of a velocity between two parallel walls."""
-    metrics = {
-        **_errors(plan),
-        "channel": ChannelMetric(plan),
-        "channel_history": ChannelHistoryMetric(plan),
-        "line_spectra": LineSpectrumMetric(plan),
-        "divergence": DivergenceMetric(plan),
-    }
+    flow = _fitting(plan, "channel", "channel_history", "line_spectra", "divergence")
     if len(plan.shape) == 3:
-        metrics["vortices"] = VortexMetric(plan)
-    return metrics | _statistics(plan)
+        flow |= _fitting(plan, "vortices")
+    return {**_errors(plan), **flow, **_statistics(plan)}
 
 
 def enclosed_2d(plan: RolloutPlan) -> Metrics:
     """Errors, also on the boundary, flow rates, walls, statistics, in a box with walls, inlets, outlets or bodies."""
-    metrics = _errors(plan)
-    if plan.flow is not None:
-        metrics["divergence"] = DivergenceMetric(plan)
-        if not all(plan.periodic):
-            metrics["flux_balance"] = FluxBalanceMetric(plan)
-        if not all(plan.periodic) or plan.masked:
-            metrics["no_slip"] = NoSlipMetric(plan)
-    return metrics | _statistics(plan)
+    return {**_errors(plan), **_fitting(plan, "divergence", "flux_balance", "no_slip"), **_statistics(plan)}
 
 
 def scalar_1d(plan: RolloutPlan) -> Metrics:
@@ -112,47 +143,36 @@ def scalar_1d(plan: RolloutPlan) -> Metrics:
 SUITES = (periodic_2d, periodic_3d, channel, enclosed_2d, scalar_1d)
 
 
+def _fitting(plan: RolloutPlan, *names: str) -> Metrics:
+    """Those of the named metrics that do not refuse the data."""
+    return _tried(plan, names)[0]
+
+
+def _tried(plan: RolloutPlan, names: Iterable[str]) -> tuple[Metrics, dict[str, str]]:
+    """The metrics that fit, and the reasons of those that do not."""
+    metrics: Metrics = {}
+    reasons: dict[str, str] = {}
+    for name in names:
+        try:
+            metrics[name] = _METRICS[name](plan)
+        except ValueError as refusal:
+            reasons[name] = str(refusal)
+    return metrics, reasons
+
+
 def _errors(plan: RolloutPlan) -> Metrics:
     """What every data set gets, as far as its points allow; calibration where the model says how sure it is."""
     metrics: Metrics = {"errors": ErrorMetric(plan)}
-    if plan.has_spectra:
-        metrics |= {
-            "sobolev_errors": SobolevErrorMetric(plan),
-            "band_errors": BandErrorMetric(plan),
-            "spectra": SpectrumMetric(plan),
-        }
-    if not all(plan.periodic):
-        metrics["boundary_errors"] = BoundaryErrorMetric(plan)
-    if plan.members > 1:
-        metrics["uncertainty"] = EnsembleMetric(plan)
-    if plan.has_variance:
-        metrics["variance"] = GaussianMetric(plan)
-    return metrics
+    metrics |= _fitting(plan, "sobolev_errors", "band_errors", "spectra", "boundary_errors", "uncertainty")
+    # Any data have room for a variance; whether there is one is a matter of the model.
+    return metrics | _fitting(plan, "variance") if plan.has_variance else metrics
 
 
 def _periodic_flow(plan: RolloutPlan) -> Metrics:
-    """What an incompressible flow keeps or balances."""
-    if plan.flow is None or not plan.has_spectra:
-        return {}
-    metrics: Metrics = {"energy_drift": EnergyDriftMetric(plan)}
-    has_budget = len(plan.shape) == 2 and plan.flow.collocated and plan.frames > 1
-    if has_budget and "viscosity" in plan.metadata.parameters:
-        metrics["budget"] = BudgetMetric(plan)
-    if plan.flow.given == "velocity":
-        metrics["divergence"] = DivergenceMetric(plan)
-    return metrics
+    """What an incompressible flow keeps or balances, and rest in the bodies that it passes."""
+    return _fitting(plan, "energy_drift", "budget", "divergence", "no_slip")
 
 
 def _statistics(plan: RolloutPlan) -> Metrics:
     """Statistics of each channel, pooled over space and lead time."""
-    metrics: Metrics = {
-        "integrals": IntegralMetric(plan),
-        "moments": MomentsMetric(plan),
-        "density": DensityMetric(plan),
-    }
-    if plan.frames > 1:
-        metrics["autocorrelation"] = AutocorrelationMetric(plan)
-    homogeneous = any(even and periodic for even, periodic in zip(plan.even, plan.periodic, strict=True))
-    if homogeneous and plan.shared_grid and not plan.masked:
-        metrics |= {"two_point": TwoPointMetric(plan), "structure_functions": StructureFunctionMetric(plan)}
-    return metrics
+    return _fitting(plan, "integrals", "moments", "density", "autocorrelation", "two_point", "structure_functions")

@@ -148,7 +148,7 @@ class VortexMetric(RolloutMetric):
             else:
                 matrix = difference_matrix(points, period)
             self.register_buffer(name, matrix, persistent=False)
-        lines = plan.metadata.grid.quadrature_weights(plan.coordinates)
+        lines = plan.quadrature_weights(plan.coordinates)
         weights = torch.cartesian_prod(*(line.to("cpu", torch.float64) for line in lines)).prod(-1)
         self.register_buffer("weights", weights / weights.sum(), persistent=False)
         # Bins are even in the compressed Q, its sign times the logarithm of one and its magnitude.

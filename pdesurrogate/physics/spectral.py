@@ -162,7 +162,7 @@ class WaveSums(nn.Module):
         if tuple(tables.shape[1:]) != expected:
             raise ValueError(f"Expected tables (sums, *{expected}) but got {tuple(tables.shape)}.")
         weighted = tables.double() * half_spectrum_weights(self.shape, device=tables.device)
-        self.register_buffer("table", weighted.flatten(1).T.float().contiguous(), persistent=False)
+        self.register_buffer("table", weighted.flatten(1).T.contiguous(), persistent=False)
 
     def forward(self, density: Tensor) -> Tensor:
         """Sums ``(..., sums)`` in float64 of a density ``(..., *rfftn space)``."""

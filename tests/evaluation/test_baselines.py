@@ -231,6 +231,7 @@ class Bench:
                 "batch_size": 1,
                 "device": "cpu",
                 "threads": 1,
+                "processes": 1,
                 "seconds_per_frame": self.seconds(self.calls[key]),
                 "wall_time_s": self.wall_time,
             },

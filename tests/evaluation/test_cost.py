@@ -366,7 +366,7 @@ def report_of(kind="surrogate", training=None, recipe=None, errors=(0.2,), secon
             "frames": 10,
             "recipe": recipe,
         },
-        "run": {"batch_size": 16, "device": device, "threads": 1, "seconds_per_frame": seconds},
+        "run": {"batch_size": 16, "device": device, "threads": 1, "processes": 1, "seconds_per_frame": seconds},
     }
     curves = xarray.Dataset({"relative_l2": (("trajectory", "lead_time", "channel"), curve)})
     return Report(attributes, curves)

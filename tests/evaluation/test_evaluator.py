@@ -400,6 +400,39 @@ def test_an_ensemble_is_measured_by_its_mean_and_its_members():
     assert report.curves["rank_histogram"].sizes["rank"] == 4
 
 
+def test_sums_over_cells_between_walls_are_conserved():
+    line = Metadata("heat", Grid((Axis("x"),)), (Channel("temperature", location="cell"),), frame_interval=1.0)
+    frames = [torch.rand(16, generator=torch.Generator().manual_seed(2), dtype=torch.float64)]
+    for _ in range(5):
+        flux = torch.nn.functional.pad(frames[-1].diff(), (1, 1))
+        frames.append(frames[-1] + 0.2 * flux.diff())
+    values = torch.stack(frames)[:, None].float()
+    context = Context(((torch.arange(16) + 0.5) / 16,))
+    heat = Trajectory(line, context, torch.arange(6.0), lambda start, out: out.copy_(values[start : start + len(out)]),
+                      (6, 1, 16))  # fmt: skip
+    report = Evaluator()(Persistence(), [heat], 5)
+    # Single precision; with trapezoid weights, as for nodes, it would be several percent.
+    assert report.curves["drift_integral_truth"].values == pytest.approx(0.0, abs=1e-6)
+
+
+def test_recipes_of_others_and_suites_without_errors_do_no_harm():
+    for recipe in ('{"simulator": {"class_path": "mylab.sims.KS", "init_args": {}}}', '{"simulator": "ks"}', "[]"):
+        metadata = replace(VORTICITY, attributes={"recipe": recipe})
+        report = Evaluator()(Persistence(), decaying(2, 3, metadata=metadata), 2)
+        assert report.attributes["scores"]["relative_l2"]["value"] > 0
+    report = Evaluator(lambda plan: {"spectra": SpectrumMetric(plan)})(Persistence(), decaying(2, 3), 2)
+    assert report.attributes["cost"] is None
+    assert "log_spectral_distance" in report.attributes["scores"]
+
+
+def test_some_with_a_mask_and_some_without_are_refused():
+    trajectories = decaying(2, 3)
+    mask = torch.ones(12, 12, dtype=torch.bool)
+    trajectories[1] = replace(trajectories[1], context=trajectories[1].context._replace(mask=mask))
+    with pytest.raises(ValueError, match="a mask in all trajectories or in none"):
+        evaluate(Decaying(), trajectories, 2, batch_size=1)
+
+
 class Doubting(Decaying):
     """States a variance of its own, the same everywhere, larger at each frame of a block."""
 

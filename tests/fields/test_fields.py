@@ -154,3 +154,19 @@ def test_a_trajectory_reads_lazily_and_within_its_range():
     for start, stop in ((-1, 2), (3, 3), (0, 7)):
         with pytest.raises(ValueError, match=r"within 0\.\.6"):
             trajectory.read(start, stop)
+
+
+def test_cells_on_an_open_axis_count_by_their_width():
+    grid = Grid((Axis("x"),))
+    centers = (torch.arange(16, dtype=torch.float64) + 0.5) / 16
+    (even,) = grid.quadrature_weights((centers,), cells=True)
+    assert torch.allclose(even, torch.full((16,), 1 / 16, dtype=torch.float64))
+    (nodes,) = grid.quadrature_weights((centers,))
+    assert nodes.sum().item() == pytest.approx(15 / 16)  # from the first point to the last
+    edges = torch.linspace(0, 1, 9, dtype=torch.float64) ** 2
+    middles = (edges[1:] + edges[:-1]) / 2
+    (stretched,) = grid.quadrature_weights((middles,), cells=True)
+    # Half way between centers is not quite a face of stretched cells.
+    assert stretched.sum().item() == pytest.approx(1.0, rel=0.05)
+    periodic = Grid((Axis("x", period=1.0),))
+    assert torch.equal(*(periodic.quadrature_weights((centers,), cells=cells)[0] for cells in (True, False)))

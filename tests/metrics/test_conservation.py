@@ -370,14 +370,14 @@ FORCING = KolmogorovForcing(wavenumber=2, amplitude=0.5)
 VISCOSITY, DRAG = 0.02, 0.1
 
 
-def solver_run(forcing=None, frames=9):
+def solver_run(forcing=None, frames=9, mean=0.0):
     """Vorticity (1, time, 1, x, y) of a turbulent start, well resolved, in double precision."""
     solver = NavierStokes2d(
         32, VISCOSITY, frame_interval=0.05, steps_per_frame=5, drag=DRAG, forcing=forcing, precision="float64"
     )
     points = SQUARE.uniform_coordinates((32, 32))
     x, y = torch.meshgrid(*points, indexing="ij")
-    state = (2 * torch.cos(x) * torch.cos(2 * y) + torch.sin(3 * x + y) + torch.cos(2 * x - y))[None, None]
+    state = (2 * torch.cos(x) * torch.cos(2 * y) + torch.sin(3 * x + y) + torch.cos(2 * x - y) + mean)[None, None]
     states = [state]
     for _ in range(frames - 1):
         states.append(solver.advance(states[-1], 5))
@@ -415,6 +415,17 @@ def test_budgets_of_solver_trajectories_close(given, forced):
         del more["forcing"]
         unknown = measured(BudgetMetric(plan), frozen, truth, **more)
         assert unknown["budget_energy_truth"].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("mean", [1.0, 5.0])
+def test_a_mean_vorticity_dissipates_no_energy(mean):
+    truth, source, points = solver_run(FORCING, mean=mean)
+    assert truth[0, -1].mean().item() == pytest.approx(mean * math.exp(-DRAG * 8 * 0.05), rel=1e-6)
+    plan = plan_of(metadata_of(SQUARE, VORTICITY.channels, VORTICITY.parameters, 0.05), truth.shape[1], points)
+    more = {"parameters": torch.tensor([[VISCOSITY, DRAG]], dtype=torch.float64), "forcing": source[None, None]}
+    outputs = measured(BudgetMetric(plan), truth, truth, **more)
+    for name in ("energy", "enstrophy", "circulation"):
+        assert outputs[f"budget_{name}_truth"].abs().max() < 2e-6, name  # the fourth-order error of the integral
 
 
 def test_a_mean_force_pushes_the_mean():
@@ -546,13 +557,69 @@ def test_a_body_is_at_rest_in_a_periodic_box_too():
     assert outputs["no_slip_violation_prediction"].item() == pytest.approx(math.sqrt(2 * 0.25**2 / speed))
 
 
-def test_nothing_is_violated_where_nothing_is_solid():
+def test_a_wall_with_interpolation_noise_is_still_a_wall():
+    points = tuple(torch.linspace(0, 1, 9, dtype=torch.float64) for _ in range(2))
+    truth = cavity()
+    truth[..., :-1] += 1e-5 * noise(1, 1, 2, 9, 8)
+    assert torch.equal(solid_points(truth, OPEN), solid_points(cavity(), OPEN))
+    assert not solid_points(truth, OPEN, at_rest=1e-6).any()
+    sliding = truth.clone()
+    sliding[:, :, 1, :, 0] = 0.5
+    outputs = measured(NoSlipMetric(plan_of(BOX, 1, points)), sliding, truth)
+    assert outputs["no_slip_violation_prediction"].item() > 0.5
+    assert 0 < outputs["no_slip_violation_truth"].item() < 1e-4
+    strict = measured(NoSlipMetric(plan_of(BOX, 1, points), at_rest=1e-6), sliding, truth)
+    assert strict["no_slip_violation_prediction"].isnan().all()
+
+
+def test_a_flow_rate_through_noisy_walls_is_not_a_throughput():
+    points = tuple(torch.linspace(0, 1, 9, dtype=torch.float64) for _ in range(2))
+    truth = torch.zeros(1, 1, 2, 9, 9, dtype=torch.float64)
+    truth[:, :, 0, 1:-1, 1:-1] = 1.0
+    still = measured(FluxBalanceMetric(plan_of(BOX, 1, points)), truth + 0.1, truth)["flow_rate_error"]
+    noisy = truth + 1e-5 * noise(1, 1, 2, 9, 9)
+    outputs = measured(FluxBalanceMetric(plan_of(BOX, 1, points)), noisy + 0.1, noisy)
+    assert torch.allclose(outputs["flow_rate_error"], still, rtol=1e-3)
+
+
+def test_cells_lie_on_no_wall():
+    cells = metadata_of(OPEN, velocity_channels("cell", "cell"))
+    points = ((torch.arange(9, dtype=torch.float64) + 0.5) / 9,) * 2
+    with pytest.raises(ValueError, match=r"at nodes, or a mask, .*'cell', 'cell'.* no point lies on a wall"):
+        NoSlipMetric(plan_of(cells, 1, points))
+    mask = torch.ones(1, 9, 9, dtype=torch.bool)
+    mask[:, 3:5, 3:5] = False
+    truth = torch.where(mask[:, None, None], cavity(), 0.0)
+    assert torch.equal(solid_points(truth, OPEN, mask, cells=True)[:, 0, 0], ~mask)
+    prediction = truth.clone()
+    prediction[..., 0] = 3.0  # an error beside the wall, not on it
+    outputs = measured(NoSlipMetric(plan_of(cells, 1, points, masked=True)), prediction, truth, mask=mask)
+    assert outputs["no_slip_violation_prediction"].item() == 0
+
+
+def test_areas_of_cells_reach_the_walls():
+    points = ((torch.arange(8, dtype=torch.float64) + 0.5) / 8,) * 2
+    cells = metadata_of(OPEN, velocity_channels("cell", "cell"))
+    stream = torch.ones(1, 1, 2, 8, 8, dtype=torch.float64)
+    outputs = measured(FluxBalanceMetric(plan_of(cells, 1, points)), stream, stream)
+    assert listed(outputs, "flow_rate_truth") == pytest.approx([1.0] * 4)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, math.nan])
+def test_a_share_of_the_speed_lies_between_zero_and_one(share):
+    with pytest.raises(ValueError, match="at_rest from zero up to one"):
+        NoSlipMetric(plan_of(BOX, 1, stretched_box()), at_rest=share)
+    with pytest.raises(ValueError, match="at_rest from zero up to one"):
+        solid_points(cavity(), OPEN, at_rest=share)
+
+
+def test_nothing_was_measured_where_nothing_is_solid():
     points = tuple(torch.linspace(0, 1, 9, dtype=torch.float64) for _ in range(2))
     truth = torch.ones(1, 2, 2, 9, 9, dtype=torch.float64)
-    prediction = truth.clone()
-    prediction[:, 1] = math.nan  # stopped
-    outputs = measured(NoSlipMetric(plan_of(BOX, 2, points)), prediction, truth)
-    assert listed(outputs, "no_slip_violation_prediction") == pytest.approx([0, math.nan], nan_ok=True)
+    truth[:, 1, :, 0] = 0.0  # a wall in the second frame only
+    outputs = measured(NoSlipMetric(plan_of(BOX, 2, points)), truth, truth)
+    for side in ("prediction", "truth"):
+        assert listed(outputs, f"no_slip_violation_{side}") == pytest.approx([math.nan, 0], nan_ok=True)
 
 
 # What all of them share

@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -340,6 +341,13 @@ def test_what_has_no_line_spectrum_is_refused(small, square):
         (small, {"wall_distances": [5.0], "unit": "wall"}, "friction_reynolds_number"),
         (small, {"wall_distances": [5.0], "unit": "inch"}, "'half_height', 'axis' or 'wall'"),
         (small, {"friction_reynolds_number": -180.0}, "positive friction"),
+        (small, {"friction_reynolds_number": math.inf}, "positive friction"),
+        (channel_plan(cosine_points(), attributes={"friction_reynolds_number": "high"}), {}, "'high'; correct"),
+        (channel_plan(cosine_points(), attributes={"friction_reynolds_number": [180.0, 2.0]}), {}, "positive friction"),
+        (small, {"channels": ["velocity_q"]}, "different channels among"),
+        (small, {"channels": ["velocity_x", "velocity_x"]}, "different channels among"),
+        (small, {"channels": []}, "different channels among"),
+        (small, {"channels": "velocity_x"}, "different channels among"),
         (channel_plan(cosine_points(), masked=True), {}, "no mask"),
         (small, {"walls": (0.0, 9.0)}, "points in both halves"),
     ]
@@ -354,3 +362,42 @@ def test_components_staggered_along_the_walls_are_as_good_as_any():
     found = measure(LineSpectrumMetric(plan, [1.0]), target, target)
     expected = line_spectrum(target[:, :, :, :, 4:6], -3, [-1]).mean((0, 1, 3))
     assert torch.allclose(found["line_spectrum_x_truth"][:, 0, 1:], expected[:, 1:])
+
+
+def test_the_friction_reynolds_number_may_be_text():
+    number, text = (
+        LineSpectrumMetric(channel_plan(cosine_points(129), attributes={"friction_reynolds_number": value}))
+        for value in (180, "180")
+    )
+    assert torch.equal(number.planes, text.planes)
+    assert len(text.planes) == 5, "wall units"
+
+
+def test_chosen_channels_have_the_spectra_that_they_have_among_all(small):
+    prediction, target = noise(small), noise(small, 1)
+    whole = measure(LineSpectrumMetric(small), prediction, target)
+    metric = LineSpectrumMetric(small, channels=["velocity_z", "velocity_x"])
+    found = measure(metric, prediction, target)
+    assert found.keys() == whole.keys() == metric.variables.keys()
+    assert all(torch.allclose(found[name], whole[name][[2, 0]]) for name in whole)
+    assert all(variable.dims[0] == "line_spectrum_channel" for variable in metric.variables.values())
+    assert metric.coordinates["line_spectrum_channel"].values == ["velocity_z", "velocity_x"]
+    every = LineSpectrumMetric(small, channels=["velocity_x", "velocity_y", "velocity_z"])
+    assert every.variables == LineSpectrumMetric(small).variables
+
+
+def test_by_default_channels_are_those_as_high_as_the_velocity():
+    plan = channel_plan(cosine_points(9))
+    further = (Channel("pressure", "Pa", location="cell"), Channel("temperature", "K"))
+    plan = replace(plan, metadata=replace(plan.metadata, channels=plan.metadata.channels + further))
+    metric = LineSpectrumMetric(plan)
+    target = noise(plan)
+    found = measure(metric, target, target)
+    names = ["velocity_x", "velocity_y", "velocity_z", "temperature"]
+    assert metric.coordinates["line_spectrum_channel"].values == names
+    alone = measure(LineSpectrumMetric(plan, channels=["temperature"]), target, target)
+    assert torch.allclose(found["line_spectrum_x_truth"][3:], alone["line_spectrum_x_truth"])
+    # Without a velocity nothing says which height is meant.
+    scalars = replace(plan.metadata, channels=further)
+    with pytest.raises(ValueError, match="same height"):
+        LineSpectrumMetric(replace(plan, metadata=scalars))

@@ -105,11 +105,15 @@ def test_log_spectral_distance_closed_forms():
     assert log_spectral_distance(altered, target, 9).item() == 0.0
 
 
-def test_log_spectral_distance_has_a_floor_relative_to_the_peak():
-    target = torch.tensor([0.0, 1.0, 1e-40, 0.0], dtype=torch.float64)
-    prediction = torch.tensor([0.0, 1.0, 1e-30, 1e-10], dtype=torch.float64)
-    # Shell 2 is floored on both sides, shell 3 of the target is raised to 1e-12: two decades off, one shell of three.
-    assert log_spectral_distance(prediction, target, 3).item() == pytest.approx(math.sqrt(4 / 3))
+def test_log_spectral_distance_counts_the_shells_in_which_the_truth_is_above_the_floor():
+    target = torch.tensor([0.0, 1.0, 1e-40, 1e-6], dtype=torch.float64)
+    prediction = torch.tensor([0.0, 1.0, 1e-30, 0.0], dtype=torch.float64)
+    # Shell 2 of the truth is below the floor and does not count; shell 3 of the prediction is raised to it.
+    assert log_spectral_distance(prediction, target, 3).item() == pytest.approx(math.sqrt(4 / 2))
+    # Round-off below the floor is no distance, however many orders it spans.
+    noise = torch.tensor([0.0, 1.0, 1e-12, 1e-16], dtype=torch.float64)
+    assert log_spectral_distance(noise, target, 2).item() == 0.0
+    assert log_spectral_distance(target, torch.zeros_like(target), 3).isnan()
     with pytest.raises(ValueError, match=r"largest_shell within 1\.\.3"):
         log_spectral_distance(prediction, target, 4)
 
@@ -167,22 +171,23 @@ def test_isotropic_spectra_in_three_dimensions():
     assert outputs["energy_spectrum_truth"].sum().item() == pytest.approx(1.5 * noise.square().mean().item(), rel=1e-6)
 
 
-def cosine_plan(shape=(13, 9), periods=(None, None)):
+def cosine_plan(shape=(13, 9), periods=(None, None), location="node"):
     grid = Grid(tuple(Axis(name, period=period) for name, period in zip("xy", periods, strict=True)))
     points = [
         torch.linspace(0, 3.0, size + (period is not None), dtype=torch.float64)[:size]
         for size, period in zip(shape, periods, strict=True)
     ]
-    return RolloutPlan(Metadata("box", grid, (Channel("smoke"),), 0.1), 1, 1, tuple(points))
+    return RolloutPlan(Metadata("box", grid, (Channel("smoke", location=location),), 0.1), 1, 1, tuple(points))
 
 
 @pytest.mark.parametrize("periods", [(None, None), (3.0, None), (None, 3.0)])
 @pytest.mark.parametrize("shape", [(13, 9), (12, 10)])
-def test_axes_that_are_not_periodic_get_a_cosine_transform_that_keeps_parseval(periods, shape):
-    plan = cosine_plan(shape=shape, periods=periods)
+@pytest.mark.parametrize("location", ["node", "cell"])
+def test_axes_that_are_not_periodic_get_a_cosine_transform_that_keeps_parseval(periods, shape, location):
+    plan = cosine_plan(shape=shape, periods=periods, location=location)
     fields = white_noise(1, 1, 1, *shape) + 2.0
     outputs = measure(SpectrumMetric(plan), fields, fields)
-    weights = plan.metadata.grid.quadrature_weights(plan.coordinates)
+    weights = plan.quadrature_weights(plan.coordinates)
     mean_square = torch.einsum("xy,x,y->", fields[0, 0, 0].square(), *weights) / (weights[0].sum() * weights[1].sum())
     assert outputs["variance_spectrum_truth"].sum().item() == pytest.approx(mean_square.item(), rel=1e-6)
 
