@@ -234,14 +234,14 @@ def homogeneous_axes(plan: RolloutPlan, what: str) -> tuple[int, ...]:
     """Numbers of the axes that are periodic with evenly spaced points.
 
     Raises:
-        ValueError: if there are none or there is a mask, naming ``what`` needs them.
+        ValueError: if there are none, there is a mask or trajectories differ in their grid, naming ``what`` needs them.
     """
     axes = tuple(axis for axis in range(len(plan.shape)) if plan.periodic[axis] and plan.even[axis])
-    if not axes or plan.masked:
+    if not axes or plan.masked or not plan.shared_grid:
         raise ValueError(
-            f"Expected a periodic axis with evenly spaced points and no mask for {what} but got axes "
-            f"{plan.metadata.grid.axis_names}, periodic: {plan.periodic}, even: {plan.even}, mask: {plan.masked}; "
-            "leave this metric out of the suite."
+            f"Expected one grid with a periodic axis of evenly spaced points and no mask for {what} but got axes "
+            f"{plan.metadata.grid.axis_names}, periodic: {plan.periodic}, even: {plan.even}, mask: {plan.masked}, one "
+            f"grid: {plan.shared_grid}; leave this metric out of the suite."
         )
     return axes
 

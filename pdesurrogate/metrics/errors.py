@@ -99,7 +99,10 @@ def _difference(prediction: Tensor, target: Tensor) -> Tensor:
 def _fluctuation(values: Tensor, weights: Tensor | None) -> Tensor:
     values = at_least_float32(values)
     mean = box_mean(values, weights).to(values.dtype)
-    return values - mean.reshape(*mean.shape, *(1,) * (values.ndim - mean.ndim))
+    mean = mean.reshape(*mean.shape, *(1,) * (values.ndim - mean.ndim))
+    difference = values - mean
+    # A constant field differs from its mean by the round-off of the mean, which must not pass for a fluctuation.
+    return torch.where(difference.abs() <= 8 * torch.finfo(values.dtype).eps * mean.abs(), 0.0, difference)
 
 
 class CorrelationTime(NamedTuple):

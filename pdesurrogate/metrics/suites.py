@@ -30,17 +30,6 @@ from pdesurrogate.metrics.vortices import VortexMetric
 Metrics = dict[str, RolloutMetric]
 
 
-def _on_one_grid(metric: Callable[[RolloutPlan], RolloutMetric]) -> Callable[[RolloutPlan], RolloutMetric]:
-    """A metric that labels separations by the first trajectory's points, for data in which all have these."""
-
-    def build(plan: RolloutPlan) -> RolloutMetric:
-        if not plan.shared_grid:
-            raise ValueError("Expected one grid for separations but trajectories differ; evaluate each grid apart.")
-        return metric(plan)
-
-    return build
-
-
 # All that a suite may leave out. Errors it may not: data without them cannot be evaluated.
 _METRICS: dict[str, Callable[[RolloutPlan], RolloutMetric]] = {
     "sobolev_errors": SobolevErrorMetric,
@@ -62,8 +51,8 @@ _METRICS: dict[str, Callable[[RolloutPlan], RolloutMetric]] = {
     "moments": MomentsMetric,
     "density": DensityMetric,
     "autocorrelation": AutocorrelationMetric,
-    "two_point": _on_one_grid(TwoPointMetric),
-    "structure_functions": _on_one_grid(StructureFunctionMetric),
+    "two_point": TwoPointMetric,
+    "structure_functions": StructureFunctionMetric,
 }
 
 

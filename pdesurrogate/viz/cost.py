@@ -44,7 +44,7 @@ def plot_cost_accuracy(
 
     Solver runs are squares; those that no other run beats in both time and error are joined, and named. A surrogate
     gains where it lies left of this line: the distance to it along its own height is the speed-up at equal error. Bars
-    are the errors' intervals. Points without a positive finite time and error are named below the axes.
+    are the errors' intervals. Points without a positive finite time and error are named in the title.
 
     Args:
         points: one a model or solver run; plain tuples will do.

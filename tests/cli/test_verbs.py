@@ -352,6 +352,24 @@ def test_two_processes_train_through_the_console_script(fitted, tmp_path):
 
 
 @pytest.mark.slow
+def test_evaluate_shares_the_trajectories_under_torchrun(data, tmp_path):
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29617",
+        "-m", "pdesurrogate", "evaluate", "--stepper", PERSISTENCE, "--data", str(data), "--no-figures",
+    ]  # fmt: skip
+    result = subprocess.run(
+        [*command, "--out", str(tmp_path / "two")], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("report.json") == 1  # one process speaks and writes
+    assert main([*command[command.index("evaluate") :], "--out", str(tmp_path / "one")]) == 0
+    two, one = (Report.load(tmp_path / name) for name in ("two", "one"))
+    assert (two.attributes["run"]["processes"], one.attributes["run"]["processes"]) == (2, 1)
+    for name, score in one.attributes["scores"].items():
+        assert two.attributes["scores"][name]["value"] == pytest.approx(score["value"], rel=1e-5, abs=1e-9), name
+
+
+@pytest.mark.slow
 def test_the_demo_keeps_its_promises(tmp_path):
     assert main(["demo", "--out", str(tmp_path)]) == 0
     surrogate, persistence = (

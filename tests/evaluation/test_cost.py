@@ -288,8 +288,8 @@ def gained(solver, model, **details):
     solver=st.floats(1e-3, 10.0),
     share=st.floats(0.01, 0.9),
     frames=st.integers(1, 200),
-    training=st.floats(0.0, 1e6),
-    data=st.floats(0.0, 1e6),
+    training=st.just(0.0) | st.floats(1e-3, 1e6),
+    data=st.just(0.0) | st.floats(1e-3, 1e6),
 )
 def test_training_and_data_are_paid_back_then_and_not_before(solver, share, frames, training, data):
     model = share * solver

@@ -159,6 +159,14 @@ def test_vrmse_counts_what_varies_and_the_maximum_what_is_worst():
     assert maximum_error(prediction, target, weights).item() == pytest.approx(0.1, rel=1e-12)
 
 
+@pytest.mark.parametrize("constant", [0.1, 0.5, 1e3, -7.3])
+def test_a_constant_truth_has_no_fluctuation_in_single_precision(constant):
+    target = torch.full((1, 1, 1, 63, 65), constant)
+    assert vrmse(target, target).item() == 0.0
+    assert vrmse(1.1 * target, target).item() == math.inf
+    assert correlation(torch.randn(target.shape), target).item() == 0.0
+
+
 def test_joint_and_per_channel_errors_are_different_numbers():
     # A velocity of ten and a scalar of one tenth: the scalar's error vanishes in the joint norm.
     target = torch.tensor([10.0, 0.1]).reshape(1, 1, 2, 1).expand(1, 1, 2, 8)
