@@ -25,7 +25,7 @@ class Sizes:
 
 
 TIERS = {
-    "smoke": Sizes("ns2d_smoke", modes=(12, 12), width=8, epochs=2, frames=4, solvers=(16, 32)),
+    "smoke": Sizes("ns2d_smoke", modes=(12, 12), width=8, epochs=2, frames=4, solvers=(16,)),
     "small": Sizes("ns2d_demo", modes=(40, 40), width=24, epochs=20, frames=14, solvers=(32, 48, 64)),
 }
 

@@ -398,7 +398,7 @@ def test_boxes_without_homogeneous_axes_are_refused():
     masked = plan_of(FIELD, 1, 2, (8, 8), masked=True)
     for metric, what in ((TwoPointMetric, "two-point correlations"), (StructureFunctionMetric, "structure functions")):
         for bad in (plan, masked):
-            with pytest.raises(ValueError, match=f"periodic axis with evenly spaced points and no mask for {what}"):
+            with pytest.raises(ValueError, match=f"periodic axis of evenly spaced points and no mask for {what}"):
                 metric(bad)
 
 
