@@ -17,7 +17,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
 
-demo: $(READY)  ## simulate, train, roll out, measure and draw in runs/demo (under 5 minutes on two cores)
+demo: $(READY)  ## simulate, train, roll out, measure and draw in runs/demo (about 5 minutes on two cores)
 	$(BIN)/pdesurrogate demo
 
 test: $(READY)  ## the fast tests
