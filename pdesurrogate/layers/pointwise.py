@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,13 @@ from pdesurrogate.layers.gradients import differentiable_gradients, without_auto
 
 aten = torch.ops.aten
 
+Activation = Literal["relu", "gelu"]
+
 # Below this many elements in a sample the steps of a loop over samples cost more than the memory traffic they save.
 SMALLEST_SAMPLE = 2**14
+
+# Hidden values of `ResidualMLP` that are worked on at once; two such arrays fit into a core's second-level cache.
+PIECE = 2**17
 
 
 class Pointwise(nn.Module):
@@ -78,6 +84,38 @@ class PointwiseMLP(nn.Module):
         function = _Perceptron.apply if _pays_by_sample(values, len(first.weight)) else perceptron
         mixed: Tensor = function(values, first.weight, first.bias, second.weight, second.bias, gate, gated, activate)
         return mixed
+
+
+class ResidualMLP(nn.Module):
+    """``act(second(act(first(x))) + skip(y))`` at every point, with `Pointwise` layers; ``(batch, width, *space)``.
+
+    Example:
+        >>> fields = torch.ones(2, 3, 8, 8)
+        >>> ResidualMLP(3, 12, "relu")(fields, fields).shape
+        torch.Size([2, 3, 8, 8])
+    """
+
+    def __init__(self, width: int, hidden: int, activation: Activation) -> None:
+        super().__init__()
+        self.first = Pointwise(width, hidden)
+        self.second = Pointwise(hidden, width)
+        self.skip = Pointwise(width, width)
+        self.activation: Activation = activation
+
+    def forward(self, values: Tensor, around: Tensor) -> Tensor:
+        """Mix ``values`` and add what goes ``around``, both ``(batch, width, *space)``."""
+        first, second, skip = self.first, self.second, self.skip
+        assert first.bias is not None
+        assert second.bias is not None
+        assert skip.bias is not None
+        parameters = (first.weight, first.bias, second.weight, second.bias, skip.weight, skip.bias)
+        function = _ResidualMLP.apply if _pays_by_sample(values, len(first.weight)) else residual_mlp
+        mixed: Tensor = function(values, around, *parameters, self.activation)
+        return mixed
+
+    def extra_repr(self) -> str:
+        """Kind, shown by ``print``."""
+        return f"activation={self.activation!r}"
 
 
 def _pays_by_sample(values: Tensor, hidden: int) -> bool:
@@ -197,6 +235,104 @@ class _Perceptron(torch.autograd.Function):
         grad_gated = None if grad_skip is None else grad_skip.reshape(gated.shape)
         parameters = grad_first, grad_first_bias, grad_second, grad_second_bias
         return grad_values, *parameters, grad_gate, grad_gated, None
+
+
+def activated(values: Tensor, activation: Activation) -> Tensor:
+    """The activation of ``values``."""
+    return functional.relu(values) if activation == "relu" else functional.gelu(values)
+
+
+def residual_mlp(
+    values: Tensor,
+    around: Tensor,
+    first_weight: Tensor,
+    first_bias: Tensor,
+    second_weight: Tensor,
+    second_bias: Tensor,
+    skip_weight: Tensor,
+    skip_bias: Tensor,
+    activation: Activation,
+) -> Tensor:
+    """What `ResidualMLP` computes, as its formula: for tests, second derivatives and mixed precision."""
+    hidden = activated(mix(values, first_weight, first_bias), activation)
+    return activated(mix(hidden, second_weight, second_bias) + mix(around, skip_weight, skip_bias), activation)
+
+
+class _ResidualMLP(torch.autograd.Function):
+    """`residual_mlp` in pieces of points that stay in a core's cache.
+
+    Hidden values are computed again for the gradients: that costs a tenth of what writing them to memory and reading
+    them back does.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, around: Tensor, *parameters: Any) -> Tensor:
+        """`residual_mlp`."""
+        *tensors, activation = parameters
+        first_weight, first_bias, second_weight, second_bias, skip_weight, skip_bias = tensors
+        flat, detour = values.flatten(2), around.flatten(2)
+        # What comes before the last activation is kept for a GELU; of a ReLU the result tells its derivative.
+        before = torch.empty_like(flat)
+        last_bias = (second_bias + skip_bias)[:, None]
+        for place in _pieces(flat, len(first_weight)):
+            hidden = _activate_(torch.addmm(first_bias[:, None], first_weight, flat[place]), activation)
+            piece = torch.addmm(last_bias, second_weight, hidden).addmm_(skip_weight, detour[place])
+            before[place] = _activate_(piece, "relu") if activation == "relu" else piece
+        ctx.activation = activation
+        ctx.save_for_backward(values, around, *tensors, before)
+        result = before if activation == "relu" else functional.gelu(before)
+        return result.view(values.shape)
+
+    @staticmethod
+    @without_autocast
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of all tensors; differentiable again when a graph is asked for."""
+        *inputs, before = ctx.saved_tensors
+        activation = ctx.activation
+        if torch.is_grad_enabled():
+            formula = functools.partial(residual_mlp, activation=activation)
+            return *differentiable_gradients(formula, inputs, ctx.needs_input_grad[:8], gradient), None
+        values, around, first_weight, first_bias, second_weight, _, skip_weight, _ = inputs
+        flat, detour, upper = values.flatten(2), around.flatten(2), gradient.flatten(2)
+        grad_flat, grad_detour = torch.empty_like(flat), torch.empty_like(flat)
+        grads = [torch.zeros_like(weight) for weight in (first_weight, first_bias, second_weight, skip_weight)]
+        grad_first, grad_first_bias, grad_second, grad_skip = grads
+        grad_last_bias = torch.zeros_like(inputs[5])
+        for place in _pieces(flat, len(first_weight)):
+            source, aside = flat[place], detour[place]
+            entered = torch.addmm(first_bias[:, None], first_weight, source)
+            grad = _before_activation(upper[place], before[place], activation)
+            hidden = functional.relu_(entered) if activation == "relu" else functional.gelu(entered)
+            grad_second += outer(grad, hidden)
+            grad_last_bias += grad.sum(1)
+            grad_skip += outer(grad, aside)
+            grad_detour[place] = torch.mm(skip_weight.T, grad)
+            grad_hidden = _before_activation(torch.mm(second_weight.T, grad), entered, activation)
+            grad_first += outer(grad_hidden, source)
+            grad_first_bias += grad_hidden.sum(1)
+            grad_flat[place] = torch.mm(first_weight.T, grad_hidden)
+        fields = grad_flat.view(values.shape), grad_detour.view(around.shape)
+        return *fields, grad_first, grad_first_bias, grad_second, grad_last_bias, grad_skip, grad_last_bias, None
+
+
+def _pieces(flat: Tensor, hidden: int) -> Iterator[tuple[int, slice, slice]]:
+    """Places of pieces ``(channel, points)`` of ``flat (batch, channel, points)``."""
+    points = flat.shape[2]
+    size = max(PIECE // hidden, 1)
+    for sample in range(len(flat)):
+        for start in range(0, points, size):
+            yield sample, slice(None), slice(start, min(start + size, points))
+
+
+def _activate_(values: Tensor, activation: Activation) -> Tensor:
+    return functional.relu_(values) if activation == "relu" else aten.gelu.out(values.clone(), out=values)
+
+
+def _before_activation(gradient: Tensor, values: Tensor, activation: Activation) -> Tensor:
+    """Gradient before an activation; ``values`` are those before it, or for a ReLU those after it."""
+    if activation == "relu":
+        return aten.threshold_backward(gradient, values, 0)
+    return aten.gelu_backward(gradient, values)
 
 
 def outer(left: Tensor, right: Tensor) -> Tensor:

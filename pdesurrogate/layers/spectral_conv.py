@@ -102,56 +102,70 @@ class SpectralConv(nn.Module):
         if self.bias is not None:
             nn.init.normal_(self.bias, std=deviation)
 
-    def forward(self, values: Tensor, skip: Tensor | None = None) -> Tensor:
+    def forward(self, values: Tensor, skip: Tensor | None = None, last_size: int | None = None) -> Tensor:
         """Convolve ``values (batch, channels_in, *space)``; ``(batch, channels_out, *space)``.
 
         Args:
             values: the input.
             skip: a matrix ``(channels_out, channels_in)``; ``skip @ values`` is added at every point on the way.
+            last_size: points of the result along the last axis, which keeps its length: the same waves with the same
+                amplitudes, sampled anew. As many as the input has if not given; not together with ``skip``.
 
         Raises:
             ValueError: if channels or axes do not fit, or the grid is too coarse for the modes.
         """
-        self._check(values)
+        self._check(values, last_size)
+        if skip is not None and last_size not in (None, values.shape[-1]):
+            raise ValueError("Expected no skip where the result is sampled anew; add it outside, resampled.")
         with torch.autocast(values.device.type, enabled=False):
             wide = values.to(self.weight.dtype).contiguous()
             # A compiler does its own fusing, and cannot look into the hand-written function.
             convolution = convolve if torch.compiler.is_compiling() else _SpectralConv.apply
-            result: Tensor = convolution(wide, self.weight, self.bias, skip, self.modes)
+            result: Tensor = convolution(wide, self.weight, self.bias, skip, self.modes, last_size)
         return result.to(values.dtype)
 
-    def _check(self, values: Tensor) -> None:
+    def _check(self, values: Tensor, last_size: int | None) -> None:
         if values.ndim != 2 + len(self.modes) or values.shape[1] != self.channels_in:
             raise ValueError(
                 f"Expected (batch, {self.channels_in}, *space) with {len(self.modes)} space axes "
                 f"but got {tuple(values.shape)}."
             )
-        space = tuple(values.shape[2:])
-        if any(size < m for size, m in zip(space, self.modes, strict=True)):
-            raise ValueError(
-                f"Expected at least {self.modes} points, one for each mode, but got a grid of {space}; "
-                "use a finer grid or fewer modes."
-            )
+        for space in (tuple(values.shape[2:]), _output_space(values, last_size)):
+            if any(size < m for size, m in zip(space, self.modes, strict=True)):
+                raise ValueError(
+                    f"Expected at least {self.modes} points, one for each mode, but got a grid of {space}; "
+                    "use a finer grid or fewer modes."
+                )
 
     def extra_repr(self) -> str:
         """Sizes, shown by ``print``."""
         return f"{self.channels_in}, {self.channels_out}, modes={self.modes}, bias={self.bias is not None}"
 
 
+def _output_space(values: Tensor, last_size: int | None) -> tuple[int, ...]:
+    space = tuple(values.shape[2:])
+    return space if last_size is None else (*space[:-1], last_size)
+
+
 def convolve(
-    values: Tensor, weight: Tensor, bias: Tensor | None, skip: Tensor | None, modes: tuple[int, ...]
+    values: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    skip: Tensor | None,
+    modes: tuple[int, ...],
+    last_size: int | None = None,
 ) -> Tensor:
     """What `SpectralConv` computes, written as its formula: whole transforms, and no care for speed.
 
     It defines the function, for tests and for second derivatives.
     """
-    space = tuple(values.shape[2:])
+    space = _output_space(values, last_size)
     axes = tuple(range(2, values.ndim))
     waves = kept_wavenumbers(modes).to(values.device)
     where = tuple(waves[:, axis] % size for axis, size in enumerate(space))
     spectrum = torch.fft.rfftn(values, dim=axes, norm="forward")
     mixed = torch.einsum("bik,kio->bok", spectrum[:, :, *where], torch.view_as_complex(weight))
-    whole = spectrum.new_zeros(values.shape[0], weight.shape[2], *spectrum.shape[2:])
+    whole = spectrum.new_zeros(values.shape[0], weight.shape[2], *space[:-1], space[-1] // 2 + 1)
     every = torch.arange(whole.shape[0], device=values.device)[:, None, None]
     channel = torch.arange(whole.shape[1], device=values.device)[None, :, None]
     whole = whole.index_put((every, channel, *where), mixed)
@@ -170,18 +184,24 @@ class _SpectralConv(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, values: Tensor, weight: Tensor, bias: Tensor | None, skip: Tensor | None, modes: tuple[int, ...]
+        ctx: Any,
+        values: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        skip: Tensor | None,
+        modes: tuple[int, ...],
+        last_size: int | None,
     ) -> Tensor:
         """`convolve`."""
-        space = values.shape[2:]
-        points = math.prod(space)
+        space = _output_space(values, last_size)
+        points = math.prod(values.shape[2:])
         waves = _analyze(values, modes, None)
         mixed = torch.bmm(waves.flatten(0, -3), torch.view_as_complex(weight)).unflatten(0, waves.shape[:-2])
         if bias is not None:
             _mean(mixed, modes).real.add_(bias, alpha=points)
         base = None if skip is None else torch.bmm(skip.expand(len(values), -1, -1), values.flatten(2))
         scale = values.new_full((), 1 / points)
-        ctx.modes = modes
+        ctx.modes, ctx.last_size = modes, last_size
         ctx.save_for_backward(values, weight, bias, skip, waves)
         return _synthesize(mixed, space, modes, scale, base)
 
@@ -191,14 +211,14 @@ class _SpectralConv(torch.autograd.Function):
         """Gradients of values, weight, bias and skip; differentiable again when a graph is asked for."""
         *inputs, waves = ctx.saved_tensors
         if torch.is_grad_enabled():
-            formula = functools.partial(convolve, modes=ctx.modes)
-            return *differentiable_gradients(formula, inputs, ctx.needs_input_grad[:4], gradient), None
+            formula = functools.partial(convolve, modes=ctx.modes, last_size=ctx.last_size)
+            return *differentiable_gradients(formula, inputs, ctx.needs_input_grad[:4], gradient), None, None
         values, weight, _, skip = inputs
-        needs_values, needs_weight, needs_bias, needs_skip, _ = ctx.needs_input_grad
+        needs_values, needs_weight, needs_bias, needs_skip, *_ = ctx.needs_input_grad
         gradient = gradient.contiguous()
-        space = gradient.shape[2:]
+        space = values.shape[2:]
         points = math.prod(space)
-        pairs = _pairs(space[-1], waves.shape[0], gradient.dtype, gradient.device)
+        pairs = _pairs(gradient.shape[-1], waves.shape[0], gradient.dtype, gradient.device)
         grad_waves = _analyze(gradient, ctx.modes, pairs / points)
         grad_bias = _mean(grad_waves, ctx.modes).real.sum(0) * points if needs_bias else None
         grad_waves = grad_waves.flatten(0, -3)
@@ -212,8 +232,9 @@ class _SpectralConv(torch.autograd.Function):
             spread = torch.bmm(grad_waves.conj(), torch.view_as_complex(weight).mT).conj()
             spread = spread.unflatten(0, waves.shape[:-2])
             base = None if skip is None else torch.bmm(skip.mT.expand(len(gradient), -1, -1), gradient.flatten(2))
-            grad_values = _synthesize(spread, space, ctx.modes, 1 / pairs, base)
-        return grad_values, grad_weight, grad_bias, grad_skip, None
+            own_pairs = _pairs(space[-1], waves.shape[0], gradient.dtype, gradient.device)
+            grad_values = _synthesize(spread, space, ctx.modes, 1 / own_pairs, base)
+        return grad_values, grad_weight, grad_bias, grad_skip, None, None
 
 
 def _mean(waves: Tensor, modes: tuple[int, ...]) -> Tensor:
