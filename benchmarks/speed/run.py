@@ -25,6 +25,8 @@ from unittest.mock import patch
 import h5py
 import numpy as np
 import torch
+from sfno import compare_sfno
+from timing import Contestants, alternate, ratio, relative_difference
 from torch import Tensor, nn
 
 from pdesurrogate.data.archive import Archive, ArchiveWriter
@@ -43,32 +45,6 @@ from pdesurrogate.simulators.navier_stokes import NavierStokes2d
 from pdesurrogate.simulators.random_fields import McWilliams
 from pdesurrogate.simulators.time_schemes import ETDRK4, RK2CrankNicolson, RK4CrankNicolson, TimeScheme
 from pdesurrogate.steppers.surrogate import Surrogate
-
-Contestants = dict[str, Callable[[], object]]
-
-
-def alternate(contestants: Contestants, rounds: int, repeats: int) -> dict[str, list[float]]:
-    """CPU seconds of one call, ``rounds`` of them for each contestant, after one round that does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for round_number in range(rounds + 1):
-        for name, function in contestants.items():
-            start = time.process_time()
-            for _ in range(repeats):
-                function()
-            if round_number:
-                seconds[name].append((time.process_time() - start) / repeats)
-    return seconds
-
-
-def ratio(slow: list[float], fast: list[float]) -> str:
-    """Median and range of the ratios of single rounds."""
-    ratios = [a / b for a, b in zip(slow, fast, strict=True)]
-    return f"**{statistics.median(ratios):.2f}** ({min(ratios):.2f}–{max(ratios):.2f})"
-
-
-def relative_difference(a: Tensor, b: Tensor) -> float:
-    """Largest difference in units of the largest value."""
-    return float((a - b).abs().max() / b.abs().max())
 
 
 def forward(network: nn.Module, fields: Tensor) -> None:
@@ -442,6 +418,7 @@ def evaluate_once(frames: int) -> None:
 
 SECTIONS = {
     "fno": compare_fno,
+    "sfno": compare_sfno,
     "solver": compare_solver,
     "schemes": compare_schemes,
     "windows": compare_windows,

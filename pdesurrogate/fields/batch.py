@@ -1,8 +1,8 @@
-"""A training sample or batch, and the collate that keeps nested named tuples whole."""
+"""A training sample or batch, and what keeps nested named tuples whole: collating, mapping, repeating."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -43,3 +43,22 @@ def collate(samples: Sequence[Any]) -> Any:
         return torch.stack(list(samples))
     parts = [collate(column) for column in zip(*samples, strict=True)]
     return type(head)(*parts) if hasattr(head, "_fields") else tuple(parts)
+
+
+def map_context(function: Callable[[Tensor], Tensor], context: Context) -> Context:
+    """A context with ``function`` applied to every tensor; ``None`` stays ``None``."""
+    coordinates = tuple(function(points) for points in context.coordinates)
+    return Context(coordinates, *(None if leaf is None else function(leaf) for leaf in context[1:]))
+
+
+def repeat_context(context: Context, times: int) -> Context:
+    """A batched context ``times`` over: ``(batch, ...)`` to ``(times * batch, ...)``, one whole batch after the other.
+
+    Example:
+        >>> twice = repeat_context(Context((torch.zeros(2, 4),), parameters=torch.tensor([[1.0], [2.0]])), times=2)
+        >>> twice.coordinates[0].shape, twice.parameters.flatten().tolist()
+        (torch.Size([4, 4]), [1.0, 2.0, 1.0, 2.0])
+    """
+    if times == 1:
+        return context
+    return map_context(lambda leaf: leaf.repeat(times, *(1,) * (leaf.ndim - 1)), context)

@@ -109,10 +109,12 @@ class SpectralConv(nn.Module):
             values: the input.
             skip: a matrix ``(channels_out, channels_in)``; ``skip @ values`` is added at every point on the way.
             last_size: points of the result along the last axis, which keeps its length: the same waves with the same
-                amplitudes, sampled anew. As many as the input has if not given; not together with ``skip``.
+                amplitudes, sampled anew; only the Nyquist wave of either number of points counts once there and as a
+                pair elsewhere. As many as the input has if not given; not together with ``skip``.
 
         Raises:
-            ValueError: if channels or axes do not fit, or the grid is too coarse for the modes.
+            ValueError: if channels or axes do not fit, the grid is too coarse for the modes, or ``skip`` meets another
+                ``last_size``.
         """
         self._check(values, last_size)
         if skip is not None and last_size not in (None, values.shape[-1]):

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
         total_stress_deviation,
         wall_gradient,
     )
-    from pdesurrogate.metrics.residual import ResidualMetric, one_interval_defect
+    from pdesurrogate.metrics.residual import ResidualMetric
     from pdesurrogate.metrics.spectra import (
         SpectrumMetric,
         coherence,
@@ -175,7 +175,6 @@ __all__ = [
     "maximum_error",
     "merge_moments",
     "moment_statistics",
-    "one_interval_defect",
     "periodic_2d",
     "periodic_3d",
     "plane_moments",
@@ -275,7 +274,6 @@ __getattr__, __dir__ = lazy_face(
         "maximum_error": "errors",
         "merge_moments": "statistics",
         "moment_statistics": "statistics",
-        "one_interval_defect": "residual",
         "periodic_2d": "suites",
         "periodic_3d": "suites",
         "plane_moments": "profiles",

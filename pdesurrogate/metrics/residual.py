@@ -2,63 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pdesurrogate.fields.trajectory import Context
 from pdesurrogate.metrics.base import Coordinate, RolloutMetric, Score, Variable, shared_units
 from pdesurrogate.metrics.block import Block, Fields
 from pdesurrogate.metrics.errors import require_spectra
 from pdesurrogate.metrics.flow import joint_units
 from pdesurrogate.metrics.plan import RolloutPlan
 from pdesurrogate.physics.norms import sobolev_symbol
+from pdesurrogate.physics.residuals import March, one_interval_defect
 from pdesurrogate.physics.spectral import WaveSums
 
 _SIDES = ("prediction", "truth")
-
-
-@runtime_checkable
-class March(Protocol):
-    """What steps a frame by one frame interval: a solver of the equation on the grid of the data."""
-
-    def step(self, history: Tensor, context: Context) -> Tensor:
-        """The block that follows ``history (batch, 1, channel, *space)``, of which the first frame is used."""
-        ...
-
-
-def one_interval_defect(frames: Tensor, context: Context, march: March, interval: float) -> Tensor:
-    """``(w_{j+1} - Phi(w_j)) / interval`` for consecutive ``frames (batch, time, channel, *space)``, ``Phi`` the march.
-
-    Zero for a trajectory of the march itself. Its time derivative spans two frames of the trajectory, so it sees a
-    wrong one. A residual whose time derivative is taken by stepping the solver from the very frame at which the rest of
-    the equation is evaluated is zero for *any* smooth field: it compares the right-hand side with itself.
-
-    Returns:
-        ``(batch, time - 1, channel, *space)``, units of the fields per time.
-
-    Raises:
-        ValueError: if there are fewer than two frames, or the march gives fields of another shape.
-
-    Example:
-        >>> class Decay:
-        ...     def step(self, history, context):
-        ...         return history / 2
-        >>> frames = torch.tensor([8.0, 4.0, 3.0]).reshape(1, 3, 1, 1)
-        >>> one_interval_defect(frames, Context(()), Decay(), interval=0.1).flatten().tolist()
-        [0.0, 10.0]
-    """
-    if frames.shape[1] < 2:
-        raise ValueError(f"Expected at least two frames for a defect but got {frames.shape[1]}.")
-    # One frame at a time: memory does not grow with the length of a block, and contexts stay as they are.
-    stepped = [march.step(frames[:, now : now + 1], context)[:, :1] for now in range(frames.shape[1] - 1)]
-    if stepped[0].shape != frames[:, :1].shape:
-        raise ValueError(
-            f"Expected the march to give frames {tuple(frames.shape[2:])} but got {tuple(stepped[0].shape[2:])}; wrap "
-            "a solver of another grid in Resampled."
-        )
-    return (frames[:, 1:] - torch.cat(stepped, 1)) / interval
 
 
 class _Before(NamedTuple):
@@ -158,9 +116,10 @@ class ResidualMetric(RolloutMetric):
         differences = {}
         if intervals:
             interval = self.plan.metadata.frame_interval
+            # One frame at a time: memory does not grow with the length of a block.
             differences = {
-                "prediction": one_interval_defect(prediction, block.context, self.march, interval),
-                "truth": one_interval_defect(truth, block.context, self.march, interval),
+                "prediction": one_interval_defect(prediction, block.context, self.march, interval, frames_at_once=1),
+                "truth": one_interval_defect(truth, block.context, self.march, interval, frames_at_once=1),
                 "tendency": truth.diff(dim=1) / interval,
             }
         for name in (*_SIDES, "tendency"):

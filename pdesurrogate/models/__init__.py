@@ -7,15 +7,19 @@ from pdesurrogate._lazy import lazy_face
 if TYPE_CHECKING:
     from pdesurrogate.models.fno import FNO
     from pdesurrogate.models.neuralop import NeuralOperator
+    from pdesurrogate.models.reference_weights import load_reference_weights
+    from pdesurrogate.models.sfno import SFNO
     from pdesurrogate.models.specification import recorded
 
-__all__ = ["FNO", "NeuralOperator", "recorded"]
+__all__ = ["FNO", "SFNO", "NeuralOperator", "load_reference_weights", "recorded"]
 
 __getattr__, __dir__ = lazy_face(
     __name__,
     {
         "FNO": "fno",
+        "SFNO": "sfno",
         "NeuralOperator": "neuralop",
+        "load_reference_weights": "reference_weights",
         "recorded": "specification",
     },
 )

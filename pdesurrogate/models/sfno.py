@@ -26,11 +26,11 @@ TIME_UNIT = 100
 class SFNO(nn.Module):
     """Trajectory to trajectory: ``(batch, time, 1, x, y)`` of vorticity to the frames that follow it, all at once.
 
-    Space and time are transformed together (Cao, Brarda, Li and Xia, *Spectral-Refiner*, ICLR 2025, arXiv:2405.17211):
+    Space and time are transformed together (Cao, Brarda, Li and Xi, *Spectral-Refiner*, ICLR 2025, arXiv:2405.17211):
     a lifting that brings the history to ``latent_frames``, spectral layers in ``(x, y, time)``, a reduction to one
     channel, and a spectral head that adds a correction to the last given frame. The head is linear in its own weights,
     which is what `pdesurrogate.steppers.spectral_refiner.SpectralRefiner` builds on. Weights depend on no grid size,
-    so a trained network runs at any even resolution.
+    so a trained network runs at any resolution with two points for each of its ``modes``.
 
     Time is done right by default, unlike in the released code. Latent frame ``j`` stands for time ``j target_frames /
     latent_frames`` in units of the frame interval, and the head, a trigonometric polynomial in time, is evaluated where
@@ -137,15 +137,14 @@ class SFNO(nn.Module):
         if frames is not None and frames < 1:
             raise ValueError(f"Expected at least one frame but got {frames}.")
         if self.compat is not None:
-            self._check(history, self.latent_frames, TIME_UNIT)
+            history = self._given(history)
             target = history.shape[1] if self.target_frames is None else self.target_frames
             return self._predict(history, self.compat.times(self.head, target if frames is None else frames))
         horizon = self._horizon
         wanted = horizon if frames is None else frames
-        self._check(history, self.history_frames)
         blocks, done = [], 0
         while done < wanted:
-            history = history[:, history.shape[1] - self.history_frames :]
+            history = self._given(history)
             block = self._predict(history, self.output_times(min(wanted - done, horizon)))
             blocks.append(block)
             done += block.shape[1]
@@ -166,8 +165,7 @@ class SFNO(nn.Module):
             raise ValueError("Expected a network without compat: the authors' head knows no times between frames.")
         if factor < 1:
             raise ValueError(f"Expected a factor of at least 1 but got {factor}.")
-        self._check(history, self.history_frames)
-        history = history[:, history.shape[1] - self.history_frames :]
+        history = self._given(history)
         return self._predict(history, self.output_times(self._horizon, factor))
 
     @property
@@ -180,13 +178,27 @@ class SFNO(nn.Module):
         steps = torch.arange(1, factor * frames + 1, dtype=torch.float64) / factor
         return Times(self.head.latent_times(self._horizon, steps), self.head.period)
 
+    def frames_out(self, history: Tensor) -> int:
+        """How many frames `forward` gives by default after ``history (batch, time, 1, x, y)``."""
+        return history.shape[1] if self.target_frames is None else self.target_frames
+
+    def times_out(self, history: Tensor) -> Times:
+        """Where the head is evaluated for them."""
+        frames = self.frames_out(history)
+        return self.output_times(frames) if self.compat is None else self.compat.times(self.head, frames)
+
+    def linear_head(self, history: Tensor, modes: tuple[int, int, int]) -> LinearHead:
+        """The head after ``history`` as a linear function of its weights, for ``modes``, in double precision."""
+        latent = self.latent(history).double()
+        return self.head.linear(history[:, -1:, 0].double(), latent, self.times_out(history), self.compat, modes)
+
     def latent(self, history: Tensor) -> Tensor:
         """What the head sees, ``(batch, latent_frames, x, y)``: all that costs and is learned lies before it.
 
         Raises:
             ValueError: as `forward`.
         """
-        self._check(history, self.latent_frames)
+        history = self._given(history)
         values = history[:, :, 0].movedim(1, -1).unsqueeze(1)
         values = self.lifting(values)
         for block in self.blocks:
@@ -198,6 +210,14 @@ class SFNO(nn.Module):
         last = history[:, -1:, 0]
         correction: Tensor = self.head(last, self.latent(history), times, self.compat)
         return (last + correction).unsqueeze(2)
+
+    def _given(self, history: Tensor) -> Tensor:
+        """What the network sees of a history: its last frames, with ``compat`` all of them."""
+        if self.compat is not None:
+            self._check(history, self.latent_frames, TIME_UNIT)
+            return history
+        self._check(history, self.history_frames)
+        return history[:, history.shape[1] - self.history_frames :]
 
     def _check(self, history: Tensor, fewest: int, most: int | None = None) -> None:
         if history.ndim != 5 or history.shape[2] != 1:
@@ -227,6 +247,9 @@ class SFNO(nn.Module):
         unknown = sorted(set(config) - set(_REFERENCE_DEFAULTS) - _REFERENCE_IGNORED)
         if unknown:
             raise ValueError(f"Expected keywords of the authors' SFNO but got {', '.join(unknown)}.")
+        missing = [name for name in ("modes_x", "modes_y", "modes_t", "width") if values[name] is None]
+        if missing:
+            raise ValueError(f"Expected the keywords of the authors' SFNO but {', '.join(missing)} have no default.")
         if values["out_dim"] != 1:
             raise ValueError(f"Expected out_dim 1, scalar vorticity, but got {values['out_dim']}.")
         model = cls(
@@ -386,21 +409,34 @@ class TrajectoryHead(nn.Module):
 
     def forward(self, last: Tensor, latent: Tensor, times: Times, compat: _Compat | None = None) -> Tensor:
         """Correction ``(batch, time, x, y)`` of ``last (batch, 1, x, y)``; ``latent (batch, latent_frames, x, y)``."""
-        frames = torch.cat([last, latent], dim=1)
         weight, bias = torch.view_as_complex(self.weight), torch.view_as_complex(self.bias)
         weight, bias = (each.movedim(-1, 0) for each in (weight, bias * self.bias_strength))
+        # No Fourier transform is made of half precision, which a latent under autocast has.
+        with torch.autocast(latent.device.type, enabled=False):
+            precision = torch.promote_types(latent.dtype, self.weight.dtype)
+            return self.linear(last.to(precision), latent.to(precision), times, compat).correction(weight, bias)
+
+    def linear(
+        self,
+        last: Tensor,
+        latent: Tensor,
+        times: Times,
+        compat: _Compat | None = None,
+        modes: tuple[int, int, int] | None = None,
+    ) -> LinearHead:
+        """All of the head but its weights, for its own ``modes`` or others."""
+        kept = self.modes if modes is None else modes
+        frames = torch.cat([last, latent], dim=1)
         if compat is None:
-            waves = space_time_waves(frames, self.latent_frames + 1, self.period, self.modes)
-            return evaluate_waves(weight * waves + bias, times, (frames.shape[2], frames.shape[3]))
+            waves = space_time_waves(frames, self.latent_frames + 1, self.period, kept)
+            return LinearHead(waves, times, (frames.shape[2], frames.shape[3]))
         margin = compat.spatial_padding
         frames = functional.pad(frames, (margin,) * 4)
         space = (frames.shape[2], frames.shape[3])
         start = compat.start(self)
         period = start + self.latent_frames + 1
-        waves = space_time_waves(frames, start, period, self.modes) * compat.amplitude(period, times.period)
-        bias = bias * compat.amplitude(1, math.prod(space) * times.period)
-        corrected = evaluate_waves(weight * waves + bias, times, space)
-        return corrected[..., margin : space[0] - margin, margin : space[1] - margin]
+        waves = space_time_waves(frames, start, period, kept) * compat.amplitude(period, times.period)
+        return LinearHead(waves, times, space, compat.amplitude(1, math.prod(space) * times.period), margin)
 
     def translations(self, ours: str, theirs: str) -> list[Translation]:
         """The authors' names."""
@@ -413,6 +449,33 @@ class TrajectoryHead(nn.Module):
         ]
 
 
+class LinearHead(NamedTuple):
+    """What a head's weights act on, which makes its correction a linear function of them.
+
+    Attributes:
+        features: ``(batch, modes_t, 2 modes_x, 2 modes_y)`` Fourier coefficients of last frame and latent.
+        times: where the correction is evaluated.
+        space: points of the fields.
+        bias_factor: of the bias.
+        margin: points that are cut off at every side.
+    """
+
+    features: Tensor
+    times: Times
+    space: tuple[int, int]
+    bias_factor: float = 1.0
+    margin: int = 0
+
+    def correction(self, weight: Tensor, bias: Tensor, order: int = 0) -> Tensor:
+        """``(batch, time, x, y)`` of complex ``weight`` and ``bias``, ``(..., modes_t, 2 modes_x, 2 modes_y)``.
+
+        ``order`` is that of the derivative in time, per latent frame.
+        """
+        corrected = evaluate_waves(weight * self.features + bias * self.bias_factor, self.times, self.space, order)
+        cut = slice(self.margin, self.space[0] - self.margin), slice(self.margin, self.space[1] - self.margin)
+        return corrected[..., cut[0], cut[1]]
+
+
 def space_time_waves(frames: Tensor, start: int, period: int, modes: tuple[int, int, int]) -> Tensor:
     """Fourier coefficients in ``(time, x, y)`` of ``frames (batch, frame, x, y)`` that begin at ``start`` of a period.
 
@@ -420,6 +483,9 @@ def space_time_waves(frames: Tensor, start: int, period: int, modes: tuple[int, 
 
     Returns:
         Amplitudes ``(batch, modes_t, 2 modes_x, 2 modes_y)``, waves in time from 0, in space ascending from ``-modes``.
+
+    Raises:
+        ValueError: if the grid has fewer points than there are waves.
     """
     positions = torch.arange(start, start + frames.shape[1], dtype=torch.float64)
     angles = _angles(Times(positions, period), modes[2])
@@ -438,6 +504,9 @@ def evaluate_waves(waves: Tensor, times: Times, shape: tuple[int, int], order: i
         times: where.
         shape: points of the fields, at least as many as there are waves.
         order: of the derivative in time, per latent frame.
+
+    Raises:
+        ValueError: if there are fewer points than waves.
     """
     kept = waves.shape[-2] // 2, waves.shape[-1] // 2, waves.shape[-3]
     rows, columns = _kept(shape, kept)
@@ -445,8 +514,9 @@ def evaluate_waves(waves: Tensor, times: Times, shape: tuple[int, int], order: i
     spectrum[..., rows.to(waves.device)[:, None], columns.to(waves.device)] = waves
     lines = torch.fft.ifft2(spectrum, norm="forward")
     wave = torch.arange(kept[2], dtype=torch.float64)
-    # Each wave in time stands for a conjugate pair, but for wave 0 and the Nyquist wave of the points in a period.
-    pairs = torch.where((wave == 0) | (2 * wave == times.period), 1.0, 2.0)
+    # Each wave in time stands for a conjugate pair, but for wave 0 and the Nyquist wave of the points in a period; a
+    # transform of that many points has none above, which happens to the authors' head without padding in time.
+    pairs = torch.where((wave == 0) | (2 * wave == times.period), 1.0, 2.0) * (2 * wave <= times.period)
     size = pairs * (2 * torch.pi * wave / times.period) ** order
     angles = _angles(times, kept[2]) + order * torch.pi / 2
     table = torch.stack([torch.cos(angles), -torch.sin(angles)], dim=1) * size[:, None, None]
@@ -462,6 +532,11 @@ def _angles(times: Times, waves: int) -> Tensor:
 
 def _kept(shape: Sequence[int], modes: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Places of the kept waves, ascending, along the two axes of a full spectrum."""
+    if any(size < 2 * kept for size, kept in zip(shape, modes[:2], strict=True)):
+        raise ValueError(
+            f"Expected at least {tuple(2 * kept for kept in modes[:2])} points, one for each wave, but got a grid of "
+            f"{tuple(shape)}; use a finer grid or fewer modes."
+        )
     rows, columns = (torch.arange(-kept, kept) % size for size, kept in zip(shape, modes[:2], strict=True))
     return rows, columns
 
@@ -489,11 +564,11 @@ class PositionalFeatures(nn.Module):
         # The authors compute in single precision whatever the weights are.
         precision = torch.float32 if self.end_point else vorticity.dtype
         shape = vorticity.shape[2:]
-        place: dict[str, Any] = {"dtype": precision, "device": vorticity.device}
-        x, y = (_places(size, self.end_point, **place) for size in shape[:2])
-        t = torch.linspace(0, 1, TIME_UNIT + 1, **place)[1 : shape[2] + 1]
+        device = vorticity.device
+        x, y = (_places(size, self.end_point, precision, device) for size in shape[:2])
+        t = torch.linspace(0, 1, TIME_UNIT + 1, dtype=precision, device=device)[1 : shape[2] + 1]
         if shape[2] > TIME_UNIT:
-            t = torch.arange(1, shape[2] + 1, **place) / TIME_UNIT
+            t = torch.arange(1, shape[2] + 1, dtype=precision, device=device) / TIME_UNIT
         x, y, t = x[:, None, None], y[:, None], t
         features = [feature.expand(shape) for feature in (*self._of_place(x, y), t)]
         decay = torch.exp(self.damping * t)
@@ -519,8 +594,10 @@ class PositionalFeatures(nn.Module):
         return [x, y]
 
 
-def _places(size: int, end_point: bool, **options: Any) -> Tensor:
-    return torch.linspace(0, 1, size, **options) if end_point else torch.arange(size, **options) / size
+def _places(size: int, end_point: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
+    if end_point:
+        return torch.linspace(0, 1, size, dtype=dtype, device=device)
+    return torch.arange(size, dtype=dtype, device=device) / size
 
 
 def _wave(number: int, place: Tensor) -> Tensor:

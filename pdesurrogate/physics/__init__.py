@@ -1,4 +1,4 @@
-"""Fourier calculus, operators and norms on grids."""
+"""Fourier calculus, operators, norms and residuals on grids."""
 
 from typing import TYPE_CHECKING
 
@@ -6,39 +6,54 @@ from pdesurrogate._lazy import lazy_face
 
 if TYPE_CHECKING:
     from pdesurrogate.physics.finite_difference import derivative, staggered_derivative
-    from pdesurrogate.physics.norms import sobolev_norm, weighted_mean
+    from pdesurrogate.physics.norms import bochner_norm, relative_bochner_error, sobolev_norm, weighted_mean
     from pdesurrogate.physics.operators import divergence, gradient, velocity_from_vorticity, vorticity_from_velocity
+    from pdesurrogate.physics.residuals import Estimate, March, estimate, one_interval_defect, vorticity_residual
     from pdesurrogate.physics.spectral import Shells, WaveSums, dealias_mask, resample
 
 __all__ = [
+    "Estimate",
+    "March",
     "Shells",
     "WaveSums",
+    "bochner_norm",
     "dealias_mask",
     "derivative",
     "divergence",
+    "estimate",
     "gradient",
+    "one_interval_defect",
+    "relative_bochner_error",
     "resample",
     "sobolev_norm",
     "staggered_derivative",
     "velocity_from_vorticity",
     "vorticity_from_velocity",
+    "vorticity_residual",
     "weighted_mean",
 ]
 
 __getattr__, __dir__ = lazy_face(
     __name__,
     {
+        "Estimate": "residuals",
+        "March": "residuals",
         "Shells": "spectral",
         "WaveSums": "spectral",
+        "bochner_norm": "norms",
         "dealias_mask": "spectral",
         "derivative": "finite_difference",
         "divergence": "operators",
+        "estimate": "residuals",
         "gradient": "operators",
+        "one_interval_defect": "residuals",
+        "relative_bochner_error": "norms",
         "resample": "spectral",
         "sobolev_norm": "norms",
         "staggered_derivative": "finite_difference",
         "velocity_from_vorticity": "operators",
         "vorticity_from_velocity": "operators",
+        "vorticity_residual": "residuals",
         "weighted_mean": "norms",
     },
 )

@@ -7,13 +7,20 @@ from pdesurrogate._lazy import lazy_face
 if TYPE_CHECKING:
     from pdesurrogate.simulators.forcing import DiagonalForcing, KolmogorovForcing
     from pdesurrogate.simulators.navier_stokes import NavierStokes2d
-    from pdesurrogate.simulators.random_fields import GaussianRandomField, McWilliams
+    from pdesurrogate.simulators.random_fields import (
+        FilteredVelocity,
+        GaussianRandomField,
+        McWilliams,
+        TaylorGreen,
+        taylor_green_vorticity,
+    )
     from pdesurrogate.simulators.recipe import Recipe, generate, load_recipe
     from pdesurrogate.simulators.time_schemes import ETDRK4, RK2CrankNicolson, RK4CrankNicolson
 
 __all__ = [
     "ETDRK4",
     "DiagonalForcing",
+    "FilteredVelocity",
     "GaussianRandomField",
     "KolmogorovForcing",
     "McWilliams",
@@ -21,8 +28,10 @@ __all__ = [
     "RK2CrankNicolson",
     "RK4CrankNicolson",
     "Recipe",
+    "TaylorGreen",
     "generate",
     "load_recipe",
+    "taylor_green_vorticity",
 ]
 
 __getattr__, __dir__ = lazy_face(
@@ -30,6 +39,7 @@ __getattr__, __dir__ = lazy_face(
     {
         "DiagonalForcing": "forcing",
         "ETDRK4": "time_schemes",
+        "FilteredVelocity": "random_fields",
         "GaussianRandomField": "random_fields",
         "KolmogorovForcing": "forcing",
         "McWilliams": "random_fields",
@@ -37,7 +47,9 @@ __getattr__, __dir__ = lazy_face(
         "RK2CrankNicolson": "time_schemes",
         "RK4CrankNicolson": "time_schemes",
         "Recipe": "recipe",
+        "TaylorGreen": "random_fields",
         "generate": "recipe",
         "load_recipe": "recipe",
+        "taylor_green_vorticity": "random_fields",
     },
 )

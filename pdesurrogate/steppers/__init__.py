@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pdesurrogate.steppers.persistence import Persistence
     from pdesurrogate.steppers.resampled import Resampled
     from pdesurrogate.steppers.rollout import Rollout, forecast
+    from pdesurrogate.steppers.spectral_refiner import SpectralRefiner
     from pdesurrogate.steppers.surrogate import Surrogate
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "ProbabilisticStepper",
     "Resampled",
     "Rollout",
+    "SpectralRefiner",
     "Stepper",
     "Surrogate",
     "forecast",
@@ -35,6 +37,7 @@ __getattr__, __dir__ = lazy_face(
         "ProbabilisticStepper": "base",
         "Resampled": "resampled",
         "Rollout": "rollout",
+        "SpectralRefiner": "spectral_refiner",
         "Stepper": "base",
         "Surrogate": "surrogate",
         "forecast": "rollout",

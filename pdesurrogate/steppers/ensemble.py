@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from pdesurrogate.fields.batch import map_context, repeat_context
 from pdesurrogate.fields.grid import Metadata
 from pdesurrogate.fields.trajectory import Context
 from pdesurrogate.steppers.base import Stepper
@@ -97,7 +98,7 @@ class Ensemble(nn.Module):
         for number, stepper in enumerate(self.steppers):
             share = slice(number * batch, (number + 1) * batch)
             latest = own[number, :, past - stepper.history_frames :]
-            blocks.append(stepper.step(latest, _map_context(itemgetter(share), context)))
+            blocks.append(stepper.step(latest, map_context(itemgetter(share), context)))
         frames = [block.shape[1] for block in blocks]
         if len(set(frames)) > 1:
             raise ValueError(
@@ -210,11 +211,7 @@ def spread_members(history: Tensor, context: Context, members: int) -> tuple[Ten
         >>> spread_members(history, context, members=3)[0].flatten().tolist()
         [0.0, 1.0, 0.0, 1.0, 0.0, 1.0]
     """
-
-    def repeat(leaf: Tensor) -> Tensor:
-        return leaf.repeat(members, *(1,) * (leaf.ndim - 1))
-
-    return repeat(history), _map_context(repeat, context)
+    return torch.cat([history] * members), repeat_context(context, members)
 
 
 def fold_members(block: Tensor, members: int) -> Tensor:
@@ -233,12 +230,6 @@ def fold_members(block: Tensor, members: int) -> Tensor:
             "spread the history over the members first."
         )
     return block.unflatten(0, (members, -1))
-
-
-def _map_context(function: Callable[[Tensor], Tensor], context: Context) -> Context:
-    """A context with ``function`` applied to every tensor."""
-    coordinates = tuple(function(points) for points in context.coordinates)
-    return Context(coordinates, *(None if leaf is None else function(leaf) for leaf in context[1:]))
 
 
 def _metadata_of(stepper: Stepper) -> Metadata | None:

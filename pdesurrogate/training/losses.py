@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pdesurrogate.fields.grid import Grid
 from pdesurrogate.fields.trajectory import Context
-from pdesurrogate.physics.norms import sobolev_norm, weighted_mean
+from pdesurrogate.physics.norms import bochner_norm, sobolev_norm, torch_cfd_relative_sobolev, weighted_mean
 
 # The square root has no derivative at zero: a vanishing error gets this mean square and gradient zero.
 _TINY = 1e-30
@@ -59,6 +59,49 @@ class RelativeSobolev:
         """The mean of the ratios."""
         error = sobolev_norm(prediction - target, grid.periods, self.order, self.alpha)
         return (error / (sobolev_norm(target, grid.periods, self.order, self.alpha) + _FLOOR)).mean()
+
+
+class RelativeBochner:
+    """``mean over (batch, channel) of |prediction - target| / |target|`` in ``L2(0, T; H^s)`` of a periodic box.
+
+    Norms are over all frames together, so that one in which the target almost vanishes counts no more than others.
+
+    Args:
+        order: ``s``; 1 stresses fine scales, -1 coarse ones.
+        alpha: weight of the mean, see `physics.norms.sobolev_norm`.
+    """
+
+    def __init__(self, order: float = 0.0, alpha: float = 1.0) -> None:
+        self.order = order
+        self.alpha = alpha
+
+    def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
+        """The mean of the ratios."""
+        error = bochner_norm(sobolev_norm(prediction - target, grid.periods, self.order, self.alpha))
+        size = bochner_norm(sobolev_norm(target, grid.periods, self.order, self.alpha))
+        return (error / (size + _FLOOR)).mean()
+
+
+class TorchCFDSobolev:
+    """The training loss of torch-cfd's recipes, to reproduce them; see `physics.norms.torch_cfd_relative_sobolev`.
+
+    With the recipes' order 0 it is ``1 / frames^(1/2)`` of `RelativeBochner` of order 1, on a box of side ``diameter``
+    whatever the grid says. As it is relative, the units of fields do not matter.
+
+    Args:
+        order: as the authors name it; really half of it, or 1 for 0.
+        alpha: weight of the mean.
+        diameter: side of the box as the authors give it, who leave it at 1.
+    """
+
+    def __init__(self, order: float = 0.0, alpha: float = 0.1, diameter: float = 1.0) -> None:
+        self.order = order
+        self.alpha = alpha
+        self.diameter = diameter
+
+    def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
+        """The mean over samples and channels."""
+        return torch_cfd_relative_sobolev(prediction, target, self.order, self.alpha, self.diameter).mean()
 
 
 class MeanSquaredError:

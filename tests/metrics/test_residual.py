@@ -9,9 +9,10 @@ from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 from pdesurrogate.fields.trajectory import Context
 from pdesurrogate.metrics.block import Block
 from pdesurrogate.metrics.plan import RolloutPlan
-from pdesurrogate.metrics.residual import March, ResidualMetric, one_interval_defect
+from pdesurrogate.metrics.residual import ResidualMetric
 from pdesurrogate.physics.norms import sobolev_norm
 from pdesurrogate.physics.operators import velocity_from_vorticity
+from pdesurrogate.physics.residuals import one_interval_defect
 from pdesurrogate.simulators.forcing import KolmogorovForcing
 from pdesurrogate.simulators.navier_stokes import NavierStokes2d
 
@@ -69,16 +70,6 @@ def measured(metric, prediction, truth, *, block=None, batch=None):
     assert set(outputs) == set(metric.variables)
     assert all(score.variable in outputs for score in metric.scores.values())
     return outputs
-
-
-def test_defects_are_those_of_single_steps():
-    march = solver()
-    frames = trajectories_of(march) + random_states(2, seed=1)[:, None]
-    found = one_interval_defect(frames, context_of(2), march, INTERVAL)
-    assert found.shape == (2, 7, 1, SIZE, SIZE)
-    for now in range(7):
-        expected = (frames[:, now + 1] - march.advance(frames[:, now], STEPS)) / INTERVAL
-        assert torch.allclose(found[:, now], expected, atol=1e-12)
 
 
 def wrong_trajectories(truth):
@@ -172,7 +163,6 @@ def test_labels():
     assert metric.coordinates["interval"].values.tolist() == pytest.approx([0.2, 0.3])
     assert ResidualMetric(plan_of(3), solver(), order=0.0).variables["residual_truth"].units == "(1/s)/s"
     assert ResidualMetric(plan_of(3), solver(), order=1.5).variables["residual_truth"].units == "((1/s)/s) m^-1.5"
-    assert isinstance(solver(), March)
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 8])
@@ -265,12 +255,3 @@ def test_bad_input_is_refused():
     masked = RolloutPlan(VORTICITY, 1, 4, POINTS, masked=True)
     with pytest.raises(ValueError, match="no mask for residual norms"):
         ResidualMetric(masked, march)
-    with pytest.raises(ValueError, match="at least two frames for a defect but got 1"):
-        one_interval_defect(torch.zeros(1, 1, 1, SIZE, SIZE), context_of(1), march, INTERVAL)
-
-    class Coarse:
-        def step(self, history, context):
-            return history[..., ::2, ::2]
-
-    with pytest.raises(ValueError, match=r"the march to give frames \(1, 32, 32\) but got \(1, 16, 16\)"):
-        one_interval_defect(torch.zeros(1, 2, 1, SIZE, SIZE), context_of(1), Coarse(), INTERVAL)

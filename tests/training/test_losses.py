@@ -10,7 +10,14 @@ from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 from pdesurrogate.fields.trajectory import Context
 from pdesurrogate.physics.operators import velocity_from_vorticity
 from pdesurrogate.training.augmentation import SquareSymmetries
-from pdesurrogate.training.losses import MeanSquaredError, RelativeL2Joint, RelativeL2PerChannel, RelativeSobolev
+from pdesurrogate.training.losses import (
+    MeanSquaredError,
+    RelativeBochner,
+    RelativeL2Joint,
+    RelativeL2PerChannel,
+    RelativeSobolev,
+    TorchCFDSobolev,
+)
 
 LENGTH = 2 * math.pi
 GRID = Grid((Axis("x", period=LENGTH), Axis("y", period=LENGTH)))
@@ -43,11 +50,59 @@ def test_sobolev_loss_weighs_wavenumbers():
     )
 
 
+def steps_in_time(*amplitudes: float, wave: int = 1) -> torch.Tensor:
+    """``(2, time, 1, 16, 16)``: a sine of each amplitude, one after the other."""
+    return waves(*amplitudes, wave=wave).transpose(1, 2)
+
+
+def test_bochner_loss_is_one_ratio_for_all_frames():
+    target = steps_in_time(1.0, 7.0)
+    prediction = target + steps_in_time(0.5, 0.5, wave=3)
+    found = RelativeBochner(order=1.0, alpha=0.0).distance(prediction, target, CONTEXT, GRID)
+    assert float(found) == pytest.approx(0.5 * 3 / 5, rel=1e-5)
+    each = RelativeSobolev(order=1.0, alpha=0.0).distance(prediction, target, CONTEXT, GRID)
+    assert float(each) == pytest.approx(0.5 * 3 * (1 + 1 / 7) / 2, rel=1e-5)
+    one_frame = prediction[:, :1], target[:, :1]
+    for order in (-1.0, 0.0, 0.5):
+        bochner = RelativeBochner(order).distance(*one_frame, CONTEXT, GRID)
+        torch.testing.assert_close(bochner, RelativeSobolev(order).distance(*one_frame, CONTEXT, GRID))
+
+
+def test_bochner_loss_keeps_samples_and_channels_apart():
+    target = torch.stack([waves(1.0, 10.0)[0], waves(2.0, 5.0)[0]])
+    error = torch.stack([waves(0.1, 0.0)[0], waves(0.4, 2.0)[0]])
+    found = RelativeBochner().distance(target + error, target, CONTEXT, GRID)
+    assert float(found) == pytest.approx((0.1 + 0.0 + 0.2 + 0.4) / 4, rel=1e-5)
+
+
+@pytest.mark.parametrize(("named", "order"), [(0.0, 1.0), (-1.0, -0.5), (2.0, 1.0)])
+def test_torch_cfd_loss_is_another_order_of_the_unit_box_and_too_small_by_the_root_of_the_frames(named, order):
+    target, prediction = steps_in_time(1.0, 7.0, 3.0, 2.0), steps_in_time(1.1, 6.0, 2.0, 2.0)
+    prediction = prediction + steps_in_time(0.3, 0.1, 0.2, 0.5, wave=4)
+    unit_box = Grid((Axis("x", period=1.0), Axis("y", period=1.0)))
+    expected = RelativeBochner(order, alpha=0.1).distance(prediction, target, CONTEXT, unit_box) / math.sqrt(4)
+    for grid in (GRID, unit_box):
+        found = TorchCFDSobolev(named).distance(prediction, target, CONTEXT, grid)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+    scaled = TorchCFDSobolev(named).distance(5 * prediction, 5 * target, CONTEXT, GRID)
+    torch.testing.assert_close(scaled, found, rtol=1e-5, atol=0)
+
+
+def test_torch_cfd_loss_honors_the_diameter():
+    target, prediction = steps_in_time(1.0, 2.0), steps_in_time(1.5, 2.0) + steps_in_time(0.3, 0.1, wave=4)
+    found = TorchCFDSobolev(diameter=LENGTH).distance(prediction, target, CONTEXT, GRID)
+    expected = RelativeBochner(1.0, alpha=0.1).distance(prediction, target, CONTEXT, GRID) / math.sqrt(2)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+
+
 def test_mean_squared_error():
     assert float(MeanSquaredError().distance(waves(1.0), waves(0.0), CONTEXT, GRID)) == pytest.approx(0.5, rel=1e-6)
 
 
-@pytest.mark.parametrize("loss", [RelativeL2PerChannel(), RelativeL2Joint(), RelativeSobolev()])
+RELATIVE = [RelativeL2PerChannel(), RelativeL2Joint(), RelativeSobolev(), RelativeBochner(), TorchCFDSobolev()]
+
+
+@pytest.mark.parametrize("loss", RELATIVE)
 def test_a_vanishing_target_gives_a_finite_loss_and_gradient(loss):
     prediction = waves(1.0).clone().requires_grad_()
     value = loss.distance(prediction, waves(0.0), CONTEXT, GRID)
@@ -56,7 +111,7 @@ def test_a_vanishing_target_gives_a_finite_loss_and_gradient(loss):
     assert bool(torch.isfinite(prediction.grad).all())
 
 
-@pytest.mark.parametrize("loss", [RelativeL2PerChannel(), RelativeL2Joint(), RelativeSobolev(), MeanSquaredError()])
+@pytest.mark.parametrize("loss", [*RELATIVE, MeanSquaredError()])
 def test_an_error_of_exactly_zero_has_a_finite_gradient(loss):
     # A channel that is constant in time is predicted exactly by an increment of scale zero.
     prediction = waves(1.0).clone().requires_grad_()

@@ -1,0 +1,159 @@
+"""Refines what a surrogate predicts with the equation itself, at test time and without targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pdesurrogate.fields.grid import Metadata
+from pdesurrogate.fields.trajectory import Context
+from pdesurrogate.physics.residuals import March, estimate
+from pdesurrogate.steppers.refinement.base import Method, Problem, Residual, select_samples
+from pdesurrogate.steppers.refinement.newton import Newton
+from pdesurrogate.steppers.refinement.residuals import Defect
+from pdesurrogate.steppers.rollout import rollout
+from pdesurrogate.steppers.surrogate import Surrogate
+
+Outcome = Literal["refining", "converged", "stalled", "diverged", "exhausted"]
+OUTCOMES: tuple[Outcome, ...] = ("refining", "converged", "stalled", "diverged", "exhausted")
+
+# A residual that grew to this many times that of the prediction will not come back.
+_DIVERGED = 10.0
+
+
+class Iterate(NamedTuple):
+    """A batch after some iterations.
+
+    Attributes:
+        number: of the iteration; 0 is the surrogate's own prediction.
+        frames: ``(batch, time, channel, *space)`` in double precision: for each sample the ones of least residual so
+            far, which is what a refiner that stopped here would give.
+        size: ``(batch,)`` estimator of these frames.
+        outcome: ``(batch,)`` place in `OUTCOMES`.
+    """
+
+    number: int
+    frames: Tensor
+    size: Tensor
+    outcome: Tensor
+
+
+class SpectralRefiner(nn.Module):
+    """A `Stepper` that makes each prediction of a surrogate obey the equation, without knowing the truth.
+
+    After S. Cao, F. Brarda, R. Li and Y. Xia, *Spectral-Refiner*, ICLR 2025, arXiv:2405.17211: the trained network is
+    left as it is and its prediction, or the last spectral layer that makes it, is changed until the residual of the
+    equation is small in a Sobolev norm of negative order. The residual here can see a wrong trajectory, which that of
+    the released code cannot (`pdesurrogate.steppers.refinement.residuals.SelfStartedResidual`). It says how well each
+    frame follows from the one before, so the last given frame decides which trajectory is found.
+
+    Samples of a batch are refined on their own: one is left alone when its residual is small enough, no longer falls,
+    or grows; the frames of least residual are kept.
+
+    Args:
+        surrogate: what predicts. Methods that change the head need a `Surrogate` of an `SFNO`; `Newton` takes any
+            stepper.
+        march: solver of the equation on the grid of the fields, whose step is the frame interval.
+        method: `Newton`, `Adam` or `LBFGS` of `pdesurrogate.steppers.refinement`; three Newton iterations by default.
+        residual: what is made small; the `Defect` of the march by default.
+        tolerance: residual at which a sample is done, in units of the size of the prediction's own change in time.
+        window: frames that are predicted and refined together; as many as the surrogate gives at once by default.
+        metadata: of the fields; the surrogate's by default.
+
+    Raises:
+        ValueError: if no metadata are known, or surrogate, march and residual do not fit each other.
+    """
+
+    def __init__(
+        self,
+        surrogate: Surrogate,
+        march: March,
+        method: Method | None = None,
+        residual: Residual | None = None,
+        tolerance: float = 1e-9,
+        window: int | None = None,
+        metadata: Metadata | None = None,
+    ) -> None:
+        super().__init__()
+        known = getattr(surrogate, "metadata", None) if metadata is None else metadata
+        if not isinstance(known, Metadata):
+            raise ValueError("Expected a surrogate that knows its metadata; give them to the refiner.")
+        if tolerance < 0 or (window is not None and window < 1):
+            raise ValueError(f"Expected tolerance >= 0 and window >= 1 but got {tolerance} and {window}.")
+        self.metadata = known
+        self.surrogate = surrogate
+        self.march = march
+        self.method: Method = Newton() if method is None else method
+        self.residual: Residual = Defect(march, known) if residual is None else residual
+        self.tolerance = tolerance
+        self.window = window
+
+    @property
+    def history_frames(self) -> int:
+        """As the surrogate has it."""
+        return self.surrogate.history_frames
+
+    def step(self, history: Tensor, context: Context) -> Tensor:
+        """The refined block that follows ``history (batch, time, channel, *space)``, in the history's precision.
+
+        Raises:
+            ValueError: as the surrogate and the method have it.
+        """
+        *_, last = self.iterates(history, context)
+        return last.frames.to(history.dtype)
+
+    @torch.no_grad()
+    def iterates(self, history: Tensor, context: Context) -> Iterator[Iterate]:
+        """The surrogate's prediction, and what each iteration makes of it, until no sample is left to refine."""
+        problem = self._problem(history, context)
+        state = self.method.begin(problem)
+        frames, size = state.frames, self.residual.size(state.residual)
+        first, waited = size.clone(), torch.zeros_like(size, dtype=torch.long)
+        goal = self.tolerance * self._change(problem)
+        outcome = torch.where(size <= goal, OUTCOMES.index("converged"), OUTCOMES.index("refining"))
+        yield Iterate(0, frames, size, outcome)
+        running = torch.arange(len(size), device=size.device)
+        for number in range(1, self.method.iterations + 1):
+            going = (outcome[running] == OUTCOMES.index("refining")).nonzero()[:, 0]
+            if len(going) == 0:
+                return
+            if len(going) < len(running):
+                running, problem, state = running[going], problem.select(going), select_samples(state, going)
+            state = self.method.advance(problem, state)
+            found = self.residual.size(state.residual)
+            better = found < size[running]
+            frames, size = frames.clone(), size.clone()
+            frames[running[better]], size[running[better]] = state.frames[better], found[better]
+            waited[running] = torch.where(better, 0, waited[running] + 1)
+            lost = ~torch.isfinite(found) | (found > _DIVERGED * first[running])
+            outcome = outcome.clone()
+            outcome[running] = torch.where(
+                found <= goal[running],
+                OUTCOMES.index("converged"),
+                torch.where(
+                    lost,
+                    OUTCOMES.index("diverged"),
+                    torch.where(
+                        waited[running] >= self.method.patience,
+                        OUTCOMES.index("stalled"),
+                        OUTCOMES.index("exhausted" if number == self.method.iterations else "refining"),
+                    ),
+                ),
+            )
+            yield Iterate(number, frames, size, outcome)
+
+    def _problem(self, history: Tensor, context: Context) -> Problem:
+        if self.window is None:
+            prediction = self.surrogate.step(history, context)
+        else:
+            prediction = torch.cat(list(rollout(self.surrogate, history, context, self.window)), dim=1)
+        return Problem(self.surrogate, history, prediction, context, self.residual, self.metadata.grid.periods)
+
+    def _change(self, problem: Problem) -> Tensor:
+        """Size of the prediction's own time derivative, ``(batch,)``."""
+        frames = torch.cat([problem.first, problem.prediction.double()], dim=1)
+        rate = frames.diff(dim=1) / self.metadata.frame_interval
+        return estimate(rate, self.metadata.grid.periods).total
