@@ -1,4 +1,4 @@
-"""Trains and evaluates the `small` tier on two CPU cores: the commands behind ``benchmarks/reports``.
+"""Trains, refines and evaluates the `small` tier on two CPU cores: the commands behind ``benchmarks/reports``.
 
     python benchmarks/small.py            # what is missing, in the order of the list below
     python benchmarks/small.py --dry-run  # the commands alone
@@ -19,51 +19,107 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 RUNS = Path("runs/small")
 REPORTS = Path("benchmarks/reports")
 CHECKPOINTS = Path("benchmarks/checkpoints")
 LARGEST_CHECKPOINT = 4_000_000
-PROBLEMS = ("ns2d_decaying", "ns2d_forced")
-SEEDS = {"fno": (0, 1, 2), "neuralop_fno": (0,)}
-SOLVERS = (32, 48, 64)
+
+
+class Trained(NamedTuple):
+    """A configuration below ``benchmarks/configs``, the seeds that it is trained with, and how these are refined."""
+
+    config: str
+    seeds: tuple[int, ...]
+    methods: tuple[str, ...] = ()
+
+
+class Task(NamedTuple):
+    """Frames of a data set that a table is about; reports lie in ``benchmarks/reports/NAME``."""
+
+    name: str
+    problem: str
+    window: tuple[str, ...]
+    trained: tuple[Trained, ...]
+    solvers: tuple[int, ...]
+
+
+METHODS = ("newton", "lbfgs", "adam")
+TEN_TO_TEN = ("--start-frame", "10", "--frames", "10")
+TASKS = (
+    Task(
+        "ns2d_decaying",
+        "ns2d_decaying",
+        ("--start-frame", "1"),
+        (Trained("fno", (0, 1, 2)), Trained("neuralop_fno", (0,))),
+        (32, 48, 64),
+    ),
+    Task(
+        "ns2d_forced",
+        "ns2d_forced",
+        ("--start-frame", "1"),
+        (Trained("fno", (0, 1, 2)), Trained("neuralop_fno", (0,))),
+        (32, 48, 64),
+    ),
+    Task(
+        "ns2d_decaying_64",
+        "ns2d_decaying_64",
+        TEN_TO_TEN,
+        (Trained("sfno", (0, 1, 2), METHODS), Trained("fno", (0,))),
+        (32, 48, 64),
+    ),
+    Task(
+        "ns2d_forced_from_10",
+        "ns2d_forced",
+        TEN_TO_TEN,
+        (Trained("sfno_small", (0,), METHODS), Trained("fno", (0,))),
+        (32,),
+    ),
+)
 
 
 def commands() -> Iterator[tuple[Path, list[str]]]:
     """(file that shows that a step is done, its command)."""
-    for problem in PROBLEMS:
+    for problem in dict.fromkeys(task.problem for task in TASKS):
         data = Path("runs/data") / problem
         yield data / "test.nc", ["generate", problem, "--out", str(data)]
-    for model, seeds in SEEDS.items():
-        for seed in seeds:
-            for problem in PROBLEMS:
-                yield from _train_and_evaluate(problem, model, seed)
-    for problem in PROBLEMS:
-        for name, choice in _baselines():
-            out = REPORTS / problem / name
-            yield out / "report.json", ["evaluate", *choice, *_evaluation(problem, out)]
+    for task in TASKS:
+        for trained in task.trained:
+            for seed in trained.seeds:
+                yield from _train_and_evaluate(task, trained, seed)
+        for name, choice in _baselines(task):
+            out = REPORTS / task.name / name
+            yield out / "report.json", ["evaluate", *choice, *_evaluation(task, out), "--residual"]
 
 
-def _train_and_evaluate(problem: str, model: str, seed: int) -> Iterator[tuple[Path, list[str]]]:
-    folder = RUNS / problem / f"{model}_seed{seed}"
+def _train_and_evaluate(task: Task, trained: Trained, seed: int) -> Iterator[tuple[Path, list[str]]]:
+    problem, name = task.problem, f"{trained.config}_seed{seed}"
+    folder = RUNS / problem / name
     logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(folder), "name": "", "version": ""}}
     last = folder / "checkpoints" / "last.ckpt"
-    fit = ["fit", "-c", f"{problem}/{model}", "--seed_everything", str(seed), "--trainer.logger", json.dumps([logger])]
-    yield folder / "finished", [*fit, "--ckpt_path", str(last)] if last.exists() else fit
-    slim = RUNS / problem / f"{model}_seed{seed}.ckpt"
+    config = f"{problem}/{trained.config}"
+    slim = RUNS / problem / f"{name}.ckpt"
+    fit = ["fit", "-c", config, "--seed_everything", str(seed), "--trainer.logger", json.dumps([logger])]
+    finished = slim if slim.exists() else folder / "finished"
+    yield finished, [*fit, "--ckpt_path", str(last)] if last.exists() else fit
     yield slim, ["slim", str(last), str(slim)]
-    out = REPORTS / problem / f"{model}_seed{seed}"
-    yield out / "report.json", ["evaluate", "--checkpoint", str(slim), "--solver-sweep", *_evaluation(problem, out)]
+    of_model = ["--checkpoint", str(slim)]
+    out = REPORTS / task.name / name
+    yield out / "report.json", ["evaluate", *of_model, "--solver-sweep", *_evaluation(task, out), "--residual"]
+    for method in trained.methods:
+        out = REPORTS / task.name / f"{trained.config}_{method}_seed{seed}"
+        yield out / "report.json", ["refine", *of_model, "--method", method, *_evaluation(task, out)]
 
 
-def _baselines() -> Iterator[tuple[str, list[str]]]:
+def _baselines(task: Task) -> Iterator[tuple[str, list[str]]]:
     yield "persistence", ["--stepper", "pdesurrogate.steppers.persistence.Persistence"]
-    for resolution in SOLVERS:
+    for resolution in task.solvers:
         yield f"solver_{resolution}", ["--coarse-solver", str(resolution)]
 
 
-def _evaluation(problem: str, out: Path) -> list[str]:
-    return ["--data", f"runs/data/{problem}", "--start-frame", "1", "--residual", "--out", str(out), "--no-figures"]
+def _evaluation(task: Task, out: Path) -> list[str]:
+    return ["--data", f"runs/data/{task.problem}", *task.window, "--out", str(out), "--no-figures"]
 
 
 def _slim(source: str, target: str) -> None:

@@ -13,6 +13,7 @@ _VERBS = {
     "test": "rollout error on the test split",
     "predict": "roll out every test trajectory into an archive, predictions/ below --trainer.default_root_dir",
     "evaluate": "roll out and measure a checkpoint, a solver or a baseline: report and figures",
+    "refine": "make a checkpoint's predictions obey the equation, beside the plain solver: report and figures",
     "leaderboard": "compare reports: tables and a page",
     "datasets": "list, show and convert data sets",
     "doctor": "versions, devices, what is missing",

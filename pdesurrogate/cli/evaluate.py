@@ -270,7 +270,7 @@ def _model(arguments: argparse.Namespace, archive: Archive, device: str) -> tupl
 
         stepper, card = coarse_solver(archive.trajectories("val"), arguments.coarse_solver, device)
     else:
-        stepper, card = _stepper_from(arguments.stepper)
+        stepper, card = stepper_from(arguments.stepper)
     return stepper, card if arguments.name is None else replace(card, name=arguments.name)
 
 
@@ -324,7 +324,7 @@ def _surrogate_from(checkpoint: Path) -> tuple[Surrogate, ModelCard]:
     return stepper, card
 
 
-def _stepper_from(given: str) -> tuple[Stepper, ModelCard]:
+def stepper_from(given: str) -> tuple[Stepper, ModelCard]:
     """A stepper from an import path or a YAML file."""
     import yaml
     from jsonargparse import ArgumentError, ArgumentParser

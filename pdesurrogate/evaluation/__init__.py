@@ -12,14 +12,19 @@ if TYPE_CHECKING:
     from pdesurrogate.evaluation.evaluator import Evaluator
     from pdesurrogate.evaluation.intervals import bootstrap_interval
     from pdesurrogate.evaluation.memory import peak_memory
+    from pdesurrogate.evaluation.refinement import Refinement, RefinementTrial, add_refinement, add_solver
     from pdesurrogate.evaluation.report import Report
 
 __all__ = [
     "Evaluator",
     "ModelCard",
     "Performance",
+    "Refinement",
+    "RefinementTrial",
     "Report",
     "SolverSweep",
+    "add_refinement",
+    "add_solver",
     "bootstrap_interval",
     "break_even",
     "coarse_solver",
@@ -37,8 +42,12 @@ __getattr__, __dir__ = lazy_face(
         "Evaluator": "evaluator",
         "ModelCard": "card",
         "Performance": "cost",
+        "Refinement": "refinement",
+        "RefinementTrial": "refinement",
         "Report": "report",
         "SolverSweep": "cost",
+        "add_refinement": "refinement",
+        "add_solver": "refinement",
         "bootstrap_interval": "intervals",
         "break_even": "cost",
         "coarse_solver": "baselines",

@@ -26,15 +26,23 @@ def declared_trajectories(metadata: Metadata, split: str, default: int) -> int:
     return int(counts.get(split, default)) if isinstance(counts, dict) else default
 
 
-def equation_solver(metadata: Metadata, shape: tuple[int, ...]) -> NavierStokes2d | None:
-    """The solver that made the data, at the data's own resolution and in double precision; ``None`` if it is not known.
+def equation_solver(metadata: Metadata, shape: tuple[int, ...], **changes: Any) -> NavierStokes2d | None:
+    """The solver that made the data, on a grid of ``shape`` and in double precision; ``None`` if it is not known.
 
     Where the data were computed on a finer grid, its residual on the truth is what the coarser grid cannot resolve.
+
+    Args:
+        metadata: of the data.
+        shape: points along each axis.
+        changes: further arguments of the solver that are other than in the recipe, ``steps_per_frame`` for example.
+
+    Raises:
+        ValueError: if the solver refuses an argument.
     """
     recipe = recipe_of(metadata)
     if recipe is None or not isinstance(recipe.get("simulator"), dict) or len(set(shape)) != 1:
         return None
-    solver = build_simulator(recipe, resolution=shape[0], precision="float64")
+    solver = build_simulator(recipe, **{"resolution": shape[0], "precision": "float64", **changes})
     return solver if isinstance(solver, NavierStokes2d) else None
 
 

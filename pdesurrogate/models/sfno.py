@@ -41,8 +41,9 @@ class SFNO(nn.Module):
     the coordinates include the end point of the box; longer histories are squeezed into the latent frames.
 
     Further departures without ``compat``: the coordinates are periodic, so that they do not jump at the edge of the
-    box, or are left out (``positional="time"``), which makes the network commute with translations; and of a history
-    that is longer than ``history_frames`` the last frames are taken.
+    box, or are left out (``positional="time"``), so that all but the head's bias, a field of its own that is zero
+    before training, commutes with translations; and of a history that is longer than ``history_frames`` the last frames
+    are taken.
 
     Args:
         channels: must be 1, the vorticity.
@@ -138,8 +139,8 @@ class SFNO(nn.Module):
             raise ValueError(f"Expected at least one frame but got {frames}.")
         if self.compat is not None:
             history = self._given(history)
-            target = history.shape[1] if self.target_frames is None else self.target_frames
-            return self._predict(history, self.compat.times(self.head, target if frames is None else frames))
+            stretched = self.frames_out(history) if frames is None else frames
+            return self._predict(history, self.compat.times(self.head, stretched))
         horizon = self._horizon
         wanted = horizon if frames is None else frames
         blocks, done = [], 0
@@ -620,9 +621,10 @@ class _Compat(NamedTuple):
         if compat != "torch-cfd":
             raise ValueError(f"Expected compat None or 'torch-cfd' but got {compat!r}.")
         values = {name: _REFERENCE_DEFAULTS[name] for name in cls._fields} | dict(options or {})
-        if set(values) != set(cls._fields) or values["fft_norm"] not in _NORMS:
+        if set(values) != set(cls._fields) or values["fft_norm"] not in _NORMS or values["spatial_padding"] < 0:
             raise ValueError(
-                f"Expected compat_options among {cls._fields} with fft_norm one of {tuple(_NORMS)} but got {options}."
+                f"Expected compat_options among {cls._fields}, with fft_norm one of {tuple(_NORMS)} and "
+                f"spatial_padding of at least 0, but got {options}."
             )
         return cls(**values)
 

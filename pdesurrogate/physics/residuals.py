@@ -38,6 +38,17 @@ class LinearizedMarch(March, Protocol):
         ...
 
 
+def march_tangent(march: March, state: Tensor, direction: Tensor, context: Context) -> Tensor:
+    """Derivative of a march at ``state (batch, 1, channel, *space)`` in a direction of the same shape.
+
+    What the march gives itself, or forward-mode differentiation where it gives none.
+    """
+    if isinstance(march, LinearizedMarch):
+        return march.step_tangent(state, direction, context)
+    tangent: Tensor = torch.func.jvp(lambda frame: march.step(frame, context)[:, :1], (state,), (direction,))[1]
+    return tangent
+
+
 def one_interval_defect(
     frames: Tensor, context: Context, march: March, interval: float, frames_at_once: int | None = None
 ) -> Tensor:

@@ -140,10 +140,10 @@ class FilteredVelocity:
 class TaylorGreen:
     """Square arrays of vortices, ``2 kappa cos(kappa x) cos(kappa y)`` moved at random; `taylor_green_vorticity` later.
 
-    Each field draws its own wavenumber, ``kappa = 2 pi n / L``, and its own place.
+    Each field has its own wavenumber, ``kappa = 2 pi n / L``, and its own place.
 
     Args:
-        wavenumbers: waves per box among which ``n`` is drawn, all equally likely.
+        wavenumbers: waves per box, ``n``; the fields of a draw take them in random order, each equally often.
         largest_shift: fields are moved along each axis by a part of the box drawn between 0 and this one. With 0 there
             are only as many different fields as wavenumbers, and a network would be tested on what it was trained on.
 
@@ -179,14 +179,15 @@ class TaylorGreen:
         if periods[0] != periods[1]:
             raise ValueError(f"Expected a square box but got sides {tuple(periods)}.")
         device = generator.device
-        choice = torch.randint(len(self.wavenumbers), (count,), device=device, generator=generator)
-        waves = torch.tensor(self.wavenumbers, dtype=torch.float64, device=device)[choice, None, None]
+        kinds = len(self.wavenumbers)
+        rounds = [torch.randperm(kinds, device=device, generator=generator) for _ in range(0, count, kinds)]
+        waves = torch.tensor(self.wavenumbers, dtype=torch.float64, device=device)[torch.cat(rounds)[:count]]
         shift = torch.rand(count, 2, dtype=torch.float64, device=device, generator=generator) * self.largest_shift
         x, y = (
             (torch.arange(size, dtype=torch.float64, device=device) / size - shift[:, axis, None]) * periods[axis]
             for axis, size in enumerate(shape)
         )
-        kappa = waves * (2 * torch.pi / periods[0])
+        kappa = waves[:, None, None] * (2 * torch.pi / periods[0])
         return taylor_green_vorticity(x[:, :, None], y[:, None], 0.0, kappa, 0.0).unsqueeze(1)
 
 
@@ -208,6 +209,6 @@ def taylor_green_vorticity(
     Returns:
         Vorticity at the points, shapes broadcast, in the precision of ``x``.
     """
-    rate = -2 * viscosity * wavenumber**2
-    decay = torch.exp(torch.as_tensor(rate * time, dtype=x.dtype, device=x.device))
+    wavenumber, time = (torch.as_tensor(value, dtype=x.dtype, device=x.device) for value in (wavenumber, time))
+    decay = torch.exp(-2 * viscosity * wavenumber.square() * time)
     return 2 * wavenumber * torch.cos(wavenumber * x) * torch.cos(wavenumber * y) * decay

@@ -65,16 +65,16 @@ class RK2CrankNicolson:
     """
 
     def tables(self, symbol: Tensor, time_step: float) -> Tensor:
-        """Factor of the state, then of the tendencies."""
+        """Factor of the state, of a tendency, and of the sum of two."""
         half = 0.5 * time_step * symbol.to(torch.float64)
-        return torch.stack([(1 + half) / (1 - half), time_step / (1 - half)])
+        return torch.stack([(1 + half) / (1 - half), time_step / (1 - half), 0.5 * time_step / (1 - half)])
 
     def advance(self, state: Tensor, tendency: Tendency, tables: Tensor) -> Tensor:
         """One step, two tendencies."""
         decayed = state * tables[0]
         first = tendency(state)
         predicted = torch.addcmul(decayed, first, tables[1])
-        return torch.addcmul(decayed, first + tendency(predicted), tables[1], value=0.5)
+        return torch.addcmul(decayed, first + tendency(predicted), tables[2])
 
 
 class ETDRK4:

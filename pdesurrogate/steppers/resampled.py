@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pdesurrogate.fields.grid import Metadata
 from pdesurrogate.fields.trajectory import Context
+from pdesurrogate.physics.residuals import march_tangent
 from pdesurrogate.physics.spectral import resample
 from pdesurrogate.steppers.base import Stepper
 
@@ -62,6 +63,19 @@ class Resampled(nn.Module):
         coarse = self._shape(len(fine))
         history = resample(history[:, history.shape[1] - self.history_frames :], coarse)
         return resample(self.stepper.step(history, _resample_context(context, coarse)), fine)
+
+    def step_tangent(self, history: Tensor, direction: Tensor, context: Context) -> Tensor:
+        """Derivative of a solver's `step` at ``history (batch, 1, channel, *space)`` in a direction of the same shape.
+
+        Raises:
+            ValueError: as `step`.
+        """
+        fine = tuple(history.shape[3:])
+        coarse = self._shape(len(fine))
+        context = _resample_context(context, coarse)
+        return resample(
+            march_tangent(self.stepper, resample(history, coarse), resample(direction, coarse), context), fine
+        )
 
     def _shape(self, dimension: int) -> tuple[int, ...]:
         shape = (self.resolution,) * dimension if isinstance(self.resolution, int) else tuple(self.resolution)

@@ -8,20 +8,24 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pdesurrogate.fields.batch import map_context
 from pdesurrogate.fields.grid import Metadata
 from pdesurrogate.fields.trajectory import Context
-from pdesurrogate.physics.residuals import March, estimate
-from pdesurrogate.steppers.refinement.base import Method, Problem, Residual, select_samples
+from pdesurrogate.physics.residuals import March
+from pdesurrogate.steppers.base import Stepper
+from pdesurrogate.steppers.refinement.base import Method, Problem, Residual, State, select_samples
 from pdesurrogate.steppers.refinement.newton import Newton
-from pdesurrogate.steppers.refinement.residuals import Defect
+from pdesurrogate.steppers.refinement.residuals import Defect, require_same_march
 from pdesurrogate.steppers.rollout import rollout
-from pdesurrogate.steppers.surrogate import Surrogate
 
 Outcome = Literal["refining", "converged", "stalled", "diverged", "exhausted"]
 OUTCOMES: tuple[Outcome, ...] = ("refining", "converged", "stalled", "diverged", "exhausted")
 
 # A residual that grew to this many times that of the prediction will not come back.
 _DIVERGED = 10.0
+
+# Relative round-off of what is stepped; a residual of its size says nothing.
+_ROUND_OFF = 8 * torch.finfo(torch.float64).eps
 
 
 class Iterate(NamedTuple):
@@ -44,23 +48,26 @@ class Iterate(NamedTuple):
 class SpectralRefiner(nn.Module):
     """A `Stepper` that makes each prediction of a surrogate obey the equation, without knowing the truth.
 
-    After S. Cao, F. Brarda, R. Li and Y. Xia, *Spectral-Refiner*, ICLR 2025, arXiv:2405.17211: the trained network is
+    After S. Cao, F. Brarda, R. Li and Y. Xi, *Spectral-Refiner*, ICLR 2025, arXiv:2405.17211: the trained network is
     left as it is and its prediction, or the last spectral layer that makes it, is changed until the residual of the
     equation is small in a Sobolev norm of negative order. The residual here can see a wrong trajectory, which that of
     the released code cannot (`pdesurrogate.steppers.refinement.residuals.SelfStartedResidual`). It says how well each
     frame follows from the one before, so the last given frame decides which trajectory is found.
 
     Samples of a batch are refined on their own: one is left alone when its residual is small enough, no longer falls,
-    or grows; the frames of least residual are kept.
+    or grows; the frames of least residual are kept. Gradients are taken inside where a method needs them, whatever the
+    caller's mode is; none passes through.
 
     Args:
-        surrogate: what predicts. Methods that change the head need a `Surrogate` of an `SFNO`; `Newton` takes any
-            stepper.
+        surrogate: what predicts. Methods that change the head, and `Newton` with ``modes``, need a
+            `pdesurrogate.steppers.surrogate.Surrogate` of an `SFNO`; `Newton` without takes any stepper.
         march: solver of the equation on the grid of the fields, whose step is the frame interval.
         method: `Newton`, `Adam` or `LBFGS` of `pdesurrogate.steppers.refinement`; three Newton iterations by default.
         residual: what is made small; the `Defect` of the march by default.
-        tolerance: residual at which a sample is done, in units of the size of the prediction's own change in time.
+        tolerance: residual at which a sample is done, in units of the prediction's own time derivative, which is
+            measured as the residual is. Round-off of the frames is always enough.
         window: frames that are predicted and refined together; as many as the surrogate gives at once by default.
+            Methods that change the head take no other number.
         metadata: of the fields; the surrogate's by default.
 
     Raises:
@@ -69,7 +76,7 @@ class SpectralRefiner(nn.Module):
 
     def __init__(
         self,
-        surrogate: Surrogate,
+        surrogate: Stepper,
         march: March,
         method: Method | None = None,
         residual: Residual | None = None,
@@ -81,8 +88,9 @@ class SpectralRefiner(nn.Module):
         known = getattr(surrogate, "metadata", None) if metadata is None else metadata
         if not isinstance(known, Metadata):
             raise ValueError("Expected a surrogate that knows its metadata; give them to the refiner.")
-        if tolerance < 0 or (window is not None and window < 1):
+        if not tolerance >= 0 or (window is not None and window < 1):
             raise ValueError(f"Expected tolerance >= 0 and window >= 1 but got {tolerance} and {window}.")
+        require_same_march(march, known)
         self.metadata = known
         self.surrogate = surrogate
         self.march = march
@@ -102,18 +110,24 @@ class SpectralRefiner(nn.Module):
         Raises:
             ValueError: as the surrogate and the method have it.
         """
-        *_, last = self.iterates(history, context)
+        for iterate in self.iterates(history, context):
+            last = iterate
         return last.frames.to(history.dtype)
 
+    @torch.inference_mode(mode=False)
     @torch.no_grad()
     def iterates(self, history: Tensor, context: Context) -> Iterator[Iterate]:
         """The surrogate's prediction, and what each iteration makes of it, until no sample is left to refine."""
         problem = self._problem(history, context)
-        state = self.method.begin(problem)
+        state: State = self.method.begin(problem)
         frames, size = state.frames, self.residual.size(state.residual)
         first, waited = size.clone(), torch.zeros_like(size, dtype=torch.long)
-        goal = self.tolerance * self._change(problem)
-        outcome = torch.where(size <= goal, OUTCOMES.index("converged"), OUTCOMES.index("refining"))
+        goal = self._goal(problem)
+        outcome = torch.where(
+            size <= goal,
+            OUTCOMES.index("converged"),
+            torch.where(torch.isfinite(size), OUTCOMES.index("refining"), OUTCOMES.index("diverged")),
+        )
         yield Iterate(0, frames, size, outcome)
         running = torch.arange(len(size), device=size.device)
         for number in range(1, self.method.iterations + 1):
@@ -146,14 +160,21 @@ class SpectralRefiner(nn.Module):
             yield Iterate(number, frames, size, outcome)
 
     def _problem(self, history: Tensor, context: Context) -> Problem:
+        history, context = _outside_inference(history), map_context(_outside_inference, context)
         if self.window is None:
             prediction = self.surrogate.step(history, context)
         else:
             prediction = torch.cat(list(rollout(self.surrogate, history, context, self.window)), dim=1)
         return Problem(self.surrogate, history, prediction, context, self.residual, self.metadata.grid.periods)
 
-    def _change(self, problem: Problem) -> Tensor:
-        """Size of the prediction's own time derivative, ``(batch,)``."""
+    def _goal(self, problem: Problem) -> Tensor:
+        """Size of a residual at which nothing is left to do, ``(batch,)``."""
         frames = torch.cat([problem.first, problem.prediction.double()], dim=1)
         rate = frames.diff(dim=1) / self.metadata.frame_interval
-        return estimate(rate, self.metadata.grid.periods).total
+        round_off = frames[:, 1:] * (_ROUND_OFF / self.metadata.frame_interval)
+        return torch.maximum(self.tolerance * self.residual.size(rate), self.residual.size(round_off))
+
+
+def _outside_inference(values: Tensor) -> Tensor:
+    """A copy of what inference mode made, which can take part in a derivative."""
+    return values.clone() if values.is_inference() else values

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pdesurrogate.viz.curves import plot_error_curves
     from pdesurrogate.viz.distributions import plot_density, plot_rank_histogram
     from pdesurrogate.viz.profiles import plot_channel_profiles, plot_profiles
+    from pdesurrogate.viz.refinement import plot_refinement
     from pdesurrogate.viz.snapshots import plot_snapshots, save_film
     from pdesurrogate.viz.spacetime import plot_spacetime
     from pdesurrogate.viz.spectra import plot_coherence, plot_spectra
@@ -30,6 +31,7 @@ __all__ = [
     "plot_error_curves",
     "plot_profiles",
     "plot_rank_histogram",
+    "plot_refinement",
     "plot_snapshots",
     "plot_spacetime",
     "plot_spectra",
@@ -51,6 +53,7 @@ __getattr__, __dir__ = lazy_face(
         "plot_error_curves": "curves",
         "plot_profiles": "profiles",
         "plot_rank_histogram": "distributions",
+        "plot_refinement": "refinement",
         "plot_snapshots": "snapshots",
         "plot_spacetime": "spacetime",
         "plot_spectra": "spectra",

@@ -7,6 +7,8 @@ import pickle
 
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from pdesurrogate.layers import spectral_conv
@@ -26,20 +28,39 @@ CASES = [
     ((3, 5, 3), (5, 5, 3)),
 ]
 
+# Modes, points, and points of the result along the last axis: fewer and more, even and odd, Nyquist here and there.
+SAMPLED_ANEW = [
+    ((4,), (8,), 12),
+    ((4,), (9,), 4),
+    ((8,), (8,), 9),
+    ((8,), (11,), 8),
+    ((4, 4), (8, 8), 5),
+    ((5, 7), (9, 8), 7),
+    ((4, 6), (4, 6), 64),
+    ((4, 4, 4), (6, 7, 9), 4),
+    ((3, 5, 3), (5, 5, 4), 3),
+    ((2, 2, 1), (4, 3, 5), 1),
+]
 
-def by_loop(layer: SpectralConv, values: Tensor) -> Tensor:
+
+def carriers(wave: list[int], space: tuple[int, ...], last_size: int | None = None) -> Tensor:
+    """``exp(i k x)`` on the points of a box."""
+    sizes = space if last_size is None else (*space[:-1], last_size)
+    grid = torch.meshgrid(*[torch.arange(size, dtype=torch.float64) / size for size in sizes], indexing="ij")
+    phase = 2 * torch.pi * sum(k * x for k, x in zip(wave, grid, strict=True))
+    return torch.polar(torch.ones_like(phase), phase)
+
+
+def by_loop(layer: SpectralConv, values: Tensor, last_size: int | None = None) -> Tensor:
     """The sum over waves, one at a time, with no FFT at all."""
-    space = values.shape[2:]
-    axes = [torch.arange(size, dtype=values.dtype) / size for size in space]
-    grid = torch.meshgrid(*axes, indexing="ij")
-    result = torch.zeros(len(values), layer.channels_out, *space, dtype=values.dtype)
+    space = tuple(values.shape[2:])
+    size = space[-1] if last_size is None else last_size
+    result = torch.zeros(len(values), layer.channels_out, *space[:-1], size, dtype=values.dtype)
     dims = tuple(range(2, values.ndim))
     for wave, weight in zip(kept_wavenumbers(layer.modes).tolist(), torch.view_as_complex(layer.weight), strict=True):
-        phase = 2 * torch.pi * sum(k * x for k, x in zip(wave, grid, strict=True))
-        carrier = torch.polar(torch.ones_like(phase), phase)
-        amplitude = (values * carrier.conj()).mean(dims) @ weight
-        pair = 1 if wave[-1] == 0 or 2 * wave[-1] == space[-1] else 2
-        result += pair * (amplitude[(..., *(None,) * len(space))] * carrier).real
+        amplitude = (values * carriers(wave, space).conj()).mean(dims) @ weight
+        pair = 1 if wave[-1] == 0 or 2 * wave[-1] == size else 2
+        result += pair * (amplitude[(..., *(None,) * len(space))] * carriers(wave, space, last_size)).real
     assert layer.bias is not None
     return result + layer.bias.reshape(-1, *(1,) * len(space))
 
@@ -81,12 +102,61 @@ def test_first_and_second_derivatives(modes: tuple[int, ...], space: tuple[int, 
     assert torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
 
 
+@pytest.mark.usefixtures("transform")
+@pytest.mark.parametrize(("modes", "space", "last_size"), SAMPLED_ANEW)
+def test_result_sampled_anew_equals_its_definition(
+    modes: tuple[int, ...], space: tuple[int, ...], last_size: int
+) -> None:
+    torch.manual_seed(0)
+    layer = SpectralConv(2, 3, modes).double()
+    values = torch.randn(2, 2, *space, dtype=torch.float64)
+    formula = convolve(values, layer.weight, layer.bias, None, modes, last_size)
+    assert formula.shape == (2, 3, *space[:-1], last_size)
+    torch.testing.assert_close(layer(values, last_size=last_size), formula, atol=1e-12, rtol=0)
+    torch.testing.assert_close(by_loop(layer, values, last_size), formula, atol=1e-12, rtol=0)
+
+
+@pytest.mark.usefixtures("transform")
+@pytest.mark.parametrize(
+    ("modes", "space", "last_size"), [((4,), (9,), 4), ((4, 4), (4, 4), 7), ((2, 3, 2), (3, 3, 5), 2)]
+)
+def test_derivatives_of_the_result_sampled_anew(modes: tuple[int, ...], space: tuple[int, ...], last_size: int) -> None:
+    torch.manual_seed(1)
+    layer = SpectralConv(2, 1, modes).double()
+    values = torch.randn(1, 2, *space, dtype=torch.float64, requires_grad=True)
+
+    def function(values: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        state = {"weight": weight, "bias": bias}
+        return torch.func.functional_call(layer, state, (values,), {"last_size": last_size})
+
+    inputs = (values, layer.weight, layer.bias)
+    assert torch.autograd.gradcheck(function, inputs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
+
+
+@given(wave=st.integers(0, 4), size=st.integers(8, 24), last_size=st.integers(8, 24), phase=st.floats(-3, 3))
+def test_a_wave_keeps_amplitude_and_phase_at_any_number_of_points(
+    wave: int, size: int, last_size: int, phase: float
+) -> None:
+    assume(2 * wave < min(size, last_size))  # a Nyquist wave counts once, elsewhere as a pair
+    layer = SpectralConv(1, 1, (2, 8), bias=False).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([1.0, 0.0]).expand_as(layer.weight))
+
+    def sampled(points: int) -> Tensor:
+        angle = 2 * torch.pi * wave * torch.arange(points, dtype=torch.float64) / points
+        return torch.cos(angle + phase).expand(1, 1, 3, points)
+
+    torch.testing.assert_close(layer(sampled(size), last_size=last_size), sampled(last_size), atol=1e-13, rtol=0)
+
+
 def test_skip_is_added_at_every_point() -> None:
     torch.manual_seed(2)
     layer = SpectralConv(3, 2, (4, 4)).double()
     values, skip = torch.randn(2, 3, 8, 9, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
     expected = layer(values) + torch.einsum("oi,bixy->boxy", skip, values)
     torch.testing.assert_close(layer(values, skip=skip), expected)
+    torch.testing.assert_close(layer(values, skip=skip, last_size=9), expected)
 
 
 def test_means_the_same_at_every_resolution() -> None:
@@ -156,6 +226,17 @@ def test_choice_of_transform_follows_the_count_of_operations() -> None:
 def test_refuses_what_does_not_fit(shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SpectralConv(2, 2, (8, 6))(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("last_size", [0, 5])
+def test_refuses_a_result_too_short_for_its_modes(last_size: int) -> None:
+    with pytest.raises(ValueError, match=rf"at least \(8, 6\) points.*grid of \(8, {last_size}\)"):
+        SpectralConv(2, 2, (8, 6))(torch.zeros(1, 2, 8, 8), last_size=last_size)
+
+
+def test_refuses_a_skip_past_a_result_sampled_anew() -> None:
+    with pytest.raises(ValueError, match=r"no skip where the result is sampled anew; add it outside"):
+        SpectralConv(2, 2, (4, 4))(torch.zeros(1, 2, 8, 8), skip=torch.eye(2), last_size=6)
 
 
 def test_refuses_senseless_sizes() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pdesurrogate.physics.operators import velocity_from_vorticity
+from pdesurrogate.physics.residuals import LinearizedMarch
 from pdesurrogate.physics.spectral import dealias_mask
 from pdesurrogate.simulators.forcing import DiagonalForcing, KolmogorovForcing
 from pdesurrogate.simulators.navier_stokes import NavierStokes2d
@@ -149,6 +150,51 @@ def test_the_step_can_be_differentiated():
     flow = solver(ETDRK4(), 2, resolution=8, interval=0.1)
     start = torch.randn(1, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert torch.autograd.gradcheck(lambda state: flow.advance(state, 2), (start.requires_grad_(),))
+
+
+SCHEMES = pytest.mark.parametrize(
+    "scheme", [RK4CrankNicolson(), RK2CrankNicolson(), ETDRK4()], ids=lambda scheme: type(scheme).__name__
+)
+
+
+@SCHEMES
+@pytest.mark.parametrize("forcing", [None, KolmogorovForcing(2)], ids=["decaying", "forced"])
+def test_the_derivative_of_a_step_is_that_of_forward_mode_and_of_differences(scheme, forcing):
+    march = solver(scheme, 3, interval=0.1, resolution=16, drag=0.1, forcing=forcing)
+    assert isinstance(march, LinearizedMarch)
+    states = turbulence(16, count=2).unsqueeze(1)
+    directions = torch.randn(states.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    context = march.context(2)
+
+    def step(state):
+        return march.step(state, context)
+
+    found = march.step_tangent(states, directions, context)
+    _, expected = torch.func.jvp(step, (states,), (directions,))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-13 * float(expected.abs().max()))
+    # Third derivatives times size^2, and round-off over size: both about 1e-10.
+    size = 1e-5
+    difference = (step(states + size * directions) - step(states - size * directions)) / (2 * size)
+    assert (found - difference).abs().max() < 1e-8 * found.abs().max()
+    single = march.step_tangent(states[1:], directions[1:], march.context(1))
+    torch.testing.assert_close(found[1:], single, rtol=0, atol=1e-13 * float(expected.abs().max()))
+
+
+@SCHEMES
+def test_a_step_can_be_linearized_once_for_many_directions(scheme):
+    march = solver(scheme, 2, interval=0.1, resolution=8)
+    states, directions = turbulence(8).unsqueeze(1), torch.ones(1, 1, 1, 8, 8, dtype=torch.float64).cumsum(-1)
+    _, derivative = torch.func.linearize(lambda state: march.step(state, march.context(1)), states)
+    expected = march.step_tangent(states, directions, march.context(1))
+    torch.testing.assert_close(derivative(directions), expected, rtol=0, atol=1e-13 * float(expected.abs().max()))
+
+
+def test_the_derivative_keeps_precision_and_refuses_other_grids():
+    march = solver(ETDRK4(), 2)
+    states = turbulence().unsqueeze(1)
+    assert march.step_tangent(states.float(), states.float(), march.context(1)).dtype == torch.float32
+    with pytest.raises(ValueError, match=r"one vorticity channel at \(32, 32\) but got \(1, 16, 16\); wrap .* Resampled"):
+        march.step_tangent(states[..., ::2, ::2], states[..., ::2, ::2], march.context(1))
 
 
 def test_other_precisions_come_back_as_they_went_in():

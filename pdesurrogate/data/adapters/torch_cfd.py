@@ -1,6 +1,6 @@
 """Vorticity files of torch-cfd: ``.pt``, a dictionary of tensors ``(sample, time, x, y)``.
 
-Cao, Brarda, Li & Xia, *Spectral-Refiner: Accurate fine-tuning of spatiotemporal Fourier neural operator for turbulent
+Cao, Brarda, Li & Xi, *Spectral-Refiner: Accurate fine-tuning of spatiotemporal Fourier neural operator for turbulent
 flows*, arXiv:2405.17211, appendix on data.
 """
 

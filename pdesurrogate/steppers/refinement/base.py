@@ -99,17 +99,18 @@ class State(Protocol):
 class Method(Protocol):
     """Changes a prediction step by step so that its residual shrinks.
 
-    ``iterations`` is how many steps are taken at most, ``patience`` how many may pass without a smaller residual.
+    ``iterations`` is how many steps are taken at most, ``patience`` how many may pass without a smaller residual. What
+    is handed from step to step is a `State` of the method's own.
     """
 
     iterations: int
     patience: int
 
-    def begin(self, problem: Problem) -> State:
+    def begin(self, problem: Problem) -> Any:
         """The prediction itself."""
         ...
 
-    def advance(self, problem: Problem, state: Any) -> State:
+    def advance(self, problem: Problem, state: Any) -> Any:
         """One step further."""
         ...
 

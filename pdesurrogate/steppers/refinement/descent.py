@@ -32,6 +32,14 @@ class _Descent:
         self.iterations = positive("iterations", iterations)
         self.modes = modes
 
+    def _head(self, problem: Problem, compat: Literal["torch-cfd"] | None = None) -> Head:
+        """The network's own head, enlarged."""
+        head = enlarged_head(problem.surrogate, problem.history, self.modes, compat)
+        own, wanted = len(head.linear.times.positions), problem.prediction.shape[1]
+        if own != wanted:
+            raise ValueError(f"Expected the {own} frames of the head but got a window of {wanted}; leave window out.")
+        return head
+
     def _evaluate(
         self, problem: Problem, head: Head, weights: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
@@ -78,7 +86,7 @@ class Adam(_Descent):
 
     def begin(self, problem: Problem) -> DescentState:
         """The network's own head, enlarged."""
-        head = enlarged_head(problem.surrogate, problem.history, self.modes, self.compat)
+        head = self._head(problem, self.compat)
         weights = (head.weight, head.bias)
         frames, residual, value, gradients = self._evaluate(problem, head, weights)
         zeros = tuple(torch.zeros_like(weight) for weight in weights)
@@ -89,8 +97,9 @@ class Adam(_Descent):
         """One step of Adam (Kingma and Ba, arXiv:1412.6980, algorithm 1) with its usual constants."""
         first, second, count = state.memory
         count = count + 1
-        first = tuple(0.9 * mean + 0.1 * g for mean, g in zip(first, state.gradients, strict=True))
-        second = tuple(0.999 * mean + 0.001 * g.square() for mean, g in zip(second, state.gradients, strict=True))
+        gradients = tuple(_significant(gradient) for gradient in state.gradients)
+        first = tuple(0.9 * mean + 0.1 * g for mean, g in zip(first, gradients, strict=True))
+        second = tuple(0.999 * mean + 0.001 * g.square() for mean, g in zip(second, gradients, strict=True))
         aligned = count.reshape(-1, *(1,) * (first[0].ndim - 1))
         weights = tuple(
             weight - rate * (mean / (1 - 0.9**aligned)) / ((square / (1 - 0.999**aligned)).sqrt() + 1e-8)
@@ -98,6 +107,11 @@ class Adam(_Descent):
         )
         frames, residual, value, gradients = self._evaluate(problem, state.head, weights)
         return DescentState(frames, residual, state.head, weights, value, gradients, (first, second, count))
+
+
+def _significant(gradient: Tensor) -> Tensor:
+    """The gradient without its round-off, of which Adam would make steps as long as any."""
+    return torch.where(gradient.abs() > 1e-12 * _column(gradient.flatten(1).abs().amax(1), gradient), gradient, 0.0)
 
 
 class LBFGS(_Descent):
@@ -121,7 +135,7 @@ class LBFGS(_Descent):
 
     def begin(self, problem: Problem) -> DescentState:
         """The network's own head, enlarged."""
-        head = enlarged_head(problem.surrogate, problem.history, self.modes)
+        head = self._head(problem)
         weights = (head.bias,)
         frames, residual, value, gradients = self._evaluate(problem, head, weights)
         return DescentState(frames, residual, head, weights, value, gradients, ())
@@ -136,7 +150,7 @@ class LBFGS(_Descent):
         step = torch.ones_like(state.value)
         if not state.memory:
             # The first guess knows no scale: move by what would make a linear residual vanish.
-            step = _first_step(self, problem, state, direction)
+            step = _first_step(self, problem, state, direction, descent)
         for _ in range(_BACKTRACKS):
             trial = bias + _column(step, bias) * direction
             frames, residual, value, gradients = self._evaluate(problem, state.head, (trial,))
@@ -153,31 +167,31 @@ class LBFGS(_Descent):
 _BACKTRACKS = 8
 
 
-def _first_step(method: LBFGS, problem: Problem, state: DescentState, direction: Tensor) -> Tensor:
+def _first_step(method: LBFGS, problem: Problem, state: DescentState, direction: Tensor, descent: Tensor) -> Tensor:
     """Length along ``direction`` at which half the squared residual, taken for a parabola, is least; ``(batch,)``."""
     (bias,) = state.weights
-    probe = 1e-6 * bias.flatten(1).norm(dim=1).clamp_min(1e-6) / direction.flatten(1).norm(dim=1).clamp_min(1e-30)
+    # A hundredth of the way along the tangent to where nothing would be left: far above round-off, near enough.
+    probe = 1e-2 * state.value.square() / -descent
     _, _, value, gradients = method._evaluate(problem, state.head, (bias + _column(probe, bias) * direction,))
-    before = _dot(state.gradients[0], direction) * state.value
-    after = _dot(gradients[0], direction) * value
-    curvature = (after - before) / probe
-    return torch.where(curvature > 0, -before / curvature.clamp_min(1e-30), torch.ones_like(curvature))
+    curvature = (_dot(gradients[0], direction) * value - descent) / probe
+    return torch.where(curvature > 0, -descent / curvature.clamp_min(1e-30), torch.ones_like(curvature))
 
 
 def _two_loops(slope: Tensor, memory: Sequence[tuple[Tensor, Tensor]], scale: Tensor) -> Tensor:
     """The inverse Hessian that the pairs of steps and changes of slope tell, times ``slope``, for each sample."""
     result, shares = slope, []
+    length = torch.ones_like(_dot(slope, slope))
     for moved, changed in reversed(memory):
         curvature = _dot(moved, changed)
         inverse = torch.where(curvature > 0, 1 / curvature.clamp_min(1e-300), 0.0)
         share = inverse * _dot(moved, result)
         result = result - _column(share, changed) * changed
         shares.append((share, inverse))
-    result = result * scale
-    if memory:
-        moved, changed = memory[-1]
+    # The latest pair that bends upwards says how long the first guess is.
+    for moved, changed in memory:
         curvature, weight = _dot(moved, changed), _dot(changed, changed * scale)
-        result = result * _column(torch.where(curvature > 0, curvature / weight.clamp_min(1e-300), 1.0), result)
+        length = torch.where(curvature > 0, curvature / weight.clamp_min(1e-300), length)
+    result = result * scale * _column(length, result)
     for (moved, changed), (share, inverse) in zip(memory, reversed(shares), strict=True):
         back = inverse * _dot(changed, result)
         result = result + _column(share - back, moved) * moved

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pdesurrogate.models.sfno import SFNO, LinearHead
+from pdesurrogate.steppers.base import Stepper
 from pdesurrogate.steppers.refinement.base import Path
 from pdesurrogate.steppers.surrogate import Surrogate
 
@@ -22,7 +23,7 @@ class Head(NamedTuple):
         weight: ``(batch, modes_t, 2 modes_x, 2 modes_y, 2)``, real and imaginary part; the trained ones, zeros around.
         bias: of the same shape.
         scale: physical value of one unit of the network's.
-        frames_per_unit: latent frames in a unit of physical time.
+        frames_per_unit: latent frames, as the head counts time, in a unit of physical time.
     """
 
     first: Tensor
@@ -49,7 +50,7 @@ class Head(NamedTuple):
 
 
 def enlarged_head(
-    surrogate: Surrogate,
+    surrogate: Stepper,
     history: Tensor,
     modes: tuple[int, int, int] | None,
     compat: Literal["torch-cfd"] | None = None,
@@ -59,28 +60,29 @@ def enlarged_head(
     Args:
         surrogate: of an `SFNO`, with target ``"state"``.
         history: physical units.
-        modes: waves to each side, at least the trained ones; all inside the 2/3 mask of the grid and all that the
-            latent frames hold in time if not given.
+        modes: waves ``(x, y, time)`` as an `SFNO` counts them, at least the trained ones; if not given, all inside the
+            2/3 mask of the grid and all that a period of the head holds in time.
         compat: ``"torch-cfd"`` for the released code's units of the bias, those of a transform that is not divided by
             the number of points, and its mistake: the trained bias without the strength that it was trained with.
 
     Raises:
         ValueError: if the network is another, or modes are fewer than the trained ones or do not fit the grid.
     """
-    network = surrogate.network
-    if not isinstance(network, SFNO) or surrogate.target != "state":
+    if not isinstance(surrogate, Surrogate) or not isinstance(surrogate.network, SFNO) or surrogate.target != "state":
         raise ValueError(
-            f"Expected a surrogate of an SFNO with target 'state' but got {type(network).__name__} with target "
-            f"{surrogate.target!r}; refine its frames instead: Newton() without modes."
+            f"Expected a surrogate of an SFNO with target 'state' but got {_described(surrogate)}; refine its frames "
+            "instead: Newton() without modes."
         )
+    network = surrogate.network
     history = history[:, history.shape[1] - surrogate.history_frames :]
     space = (history.shape[3], history.shape[4])
     trained = network.modes
     if modes is None:
         modes = (
-            max(trained[0], (space[0] - 1) // 3),
-            max(trained[1], (space[1] - 1) // 3),
-            max(trained[2], network.latent_frames + 2),
+            # Both signs of the last wave that is less than a third of the points.
+            max(trained[0], (space[0] + 2) // 3),
+            max(trained[1], (space[1] + 2) // 3),
+            max(trained[2], network.times_out(history).period // 2 + 1),
         )
     if any(new < old for new, old in zip(modes, trained, strict=True)) or any(
         2 * new > size for new, size in zip(modes, space, strict=False)
@@ -92,17 +94,26 @@ def enlarged_head(
         normalized = surrogate.normalizer.normalize(history)
         linear = network.linear_head(normalized, modes)
     head = network.head
-    strength = head.bias_strength
+    strength, factor = head.bias_strength * linear.bias_factor, 1.0
     if compat is not None:
         factor = 1 / (math.prod(linear.space) * linear.times.period)
-        strength, linear = linear.bias_factor / factor, linear._replace(bias_factor=factor)
+        strength = linear.bias_factor / factor
+    linear = linear._replace(bias_factor=factor)
     weight, bias = (
         _padded(block.detach().double(), modes).expand(len(history), -1, -1, -1, -1)
         for block in (head.weight, strength * head.bias)
     )
-    per_unit = network.latent_frames / (network.frames_out(history) * surrogate.metadata.frame_interval)
+    # The authors' head has a period that grows with its frames instead of frames that move closer.
+    spacing = 1.0 if network.compat is not None else network.latent_frames / network.frames_out(history)
+    per_unit = spacing / surrogate.metadata.frame_interval
     scale = float(surrogate.normalizer.std[0])
     return Head(history[:, -1:].double(), linear, weight.clone(), bias.clone(), scale, per_unit)
+
+
+def _described(stepper: Stepper) -> str:
+    if not isinstance(stepper, Surrogate):
+        return type(stepper).__name__
+    return f"{type(stepper.network).__name__} with target {stepper.target!r}"
 
 
 def _padded(block: Tensor, modes: tuple[int, int, int]) -> Tensor:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from pdesurrogate.fields.trajectory import Context
-from pdesurrogate.models.sfno import SFNO
-from pdesurrogate.physics.residuals import LinearizedMarch, March
+from pdesurrogate.models.sfno import SFNO, Times
+from pdesurrogate.physics.residuals import March, march_tangent
 from pdesurrogate.physics.spectral import integer_wavenumbers
 from pdesurrogate.steppers.refinement.base import Path, Problem, positive
-from pdesurrogate.steppers.refinement.residuals import Defect
+from pdesurrogate.steppers.refinement.residuals import Defect, require_same_march
+from pdesurrogate.steppers.surrogate import Surrogate
 
 
 class NewtonState(NamedTuple):
@@ -22,7 +22,7 @@ class NewtonState(NamedTuple):
     residual: Tensor
 
 
-class Newton:
+class Newton(nn.Module):
     """All frames at once: the defects of all of them in parallel, then one linear sweep through time.
 
     With ``Phi`` the march and ``d_j = (w_j - Phi(w_{j-1})) / interval`` an iteration solves ``e_j = Phi'(w_{j-1})
@@ -33,9 +33,12 @@ class Newton:
     Args:
         sweep: gives the derivative; the residual's own march by default. A solver on a coarser grid wants to be wrapped
             in `pdesurrogate.steppers.resampled.Resampled`.
-        modes: waves ``(x, y, time)`` to each side that an update may have, as those of a head of that size; any by
-            default.
+        modes: of a head ``(x, y, time)``, as an `SFNO` counts them, whose span an update is projected on; an update may
+            be anything by default.
         iterations: at most.
+
+    Raises:
+        ValueError: if modes or iterations are not positive.
     """
 
     patience = 2
@@ -43,17 +46,29 @@ class Newton:
     def __init__(
         self, sweep: March | None = None, modes: tuple[int, int, int] | None = None, iterations: int = 3
     ) -> None:
+        super().__init__()
+        if modes is not None and (len(modes) != 3 or min(modes) < 1):
+            raise ValueError(f"Expected three positive modes (x, y, time) but got {tuple(modes)}.")
         self.iterations = positive("iterations", iterations)
         self.sweep = sweep
         self.modes = modes
 
     def begin(self, problem: Problem) -> NewtonState:
-        """The prediction and its defect."""
+        """The prediction and its defect.
+
+        Raises:
+            ValueError: for another residual, for a sweep of other fields, and with modes for frames that are not those
+                of an `SFNO`.
+        """
         if not isinstance(problem.residual, Defect):
             raise ValueError(
                 f"Expected the defect of a march for Newton but got {type(problem.residual).__name__}; "
                 "use Adam or LBFGS with it."
             )
+        if self.sweep is not None:
+            require_same_march(self.sweep, problem.residual.metadata)
+        if self.modes is not None:
+            _head_times(problem)
         frames = problem.prediction.double()
         return NewtonState(frames, problem.residual.of(Path(problem.first, frames), problem.context))
 
@@ -67,7 +82,7 @@ class Newton:
         updates = [update]
         for frame in range(1, wanted.shape[1]):
             before = state.frames[:, frame - 1 : frame]
-            update = _tangent(march, before, update, problem.context) + wanted[:, frame : frame + 1]
+            update = march_tangent(march, before, update, problem.context) + wanted[:, frame : frame + 1]
             updates.append(update)
         whole = torch.cat(updates, dim=1)
         if self.modes is not None:
@@ -76,26 +91,38 @@ class Newton:
         return NewtonState(frames, defect.of(Path(problem.first, frames), problem.context))
 
 
-def _tangent(march: March, state: Tensor, direction: Tensor, context: Context) -> Tensor:
-    """Derivative of the march at ``state (batch, 1, channel, *space)`` in a direction."""
-    if isinstance(march, LinearizedMarch):
-        return march.step_tangent(state, direction, context)
-    tangent: Tensor = torch.func.jvp(lambda frame: march.step(frame, context)[:, :1], (state,), (direction,))[1]
-    return tangent
-
-
 def _project(update: Tensor, modes: tuple[int, int, int], problem: Problem) -> Tensor:
-    """The part of an update ``(batch, time, 1, x, y)`` that a head with these modes can give."""
+    """The part of an update ``(batch, time, 1, x, y)`` in the span of what a head with these modes can give.
+
+    The head has waves ``-m ... m - 1``. Waves ``m``, whose partner of the other sign is missing, are left out, unless
+    the grid has no more: it can give them in one direction only.
+    """
     shape = update.shape[-2:]
     low = [
-        wave.abs() <= kept for wave, kept in zip(integer_wavenumbers(shape, device=update.device), modes, strict=False)
+        (wave.abs() < kept) | (2 * kept >= size)
+        for wave, kept, size in zip(integer_wavenumbers(shape, device=update.device), modes[:2], shape, strict=True)
     ]
     spectrum = torch.fft.rfft2(update) * (low[0] & low[1])
-    network = problem.surrogate.network
+    times = _head_times(problem)
+    waves = torch.arange(min(modes[2], times.period // 2 + 1), dtype=torch.float64)
+    angles = 2 * torch.pi / times.period * times.positions[:, None] * waves
+    basis, strengths, _ = torch.linalg.svd(torch.cat([torch.cos(angles), torch.sin(angles)], 1), full_matrices=False)
+    basis = basis[:, strengths > 1e-12 * strengths[0]].to(update)
+    return torch.einsum("sk,tk,btcxy->bscxy", basis, basis, torch.fft.irfft2(spectrum, s=shape))
+
+
+def _head_times(problem: Problem) -> Times:
+    """Where the head of the problem's surrogate is evaluated."""
+    surrogate = problem.surrogate
+    network = surrogate.network if isinstance(surrogate, Surrogate) else None
     if not isinstance(network, SFNO):
-        raise ValueError(f"Expected an SFNO to project on its head but got {type(network).__name__}; leave modes out.")
-    times = network.times_out(problem.history)
-    angles = 2 * torch.pi / times.period * times.positions[:, None] * torch.arange(modes[2], dtype=torch.float64)
-    basis = torch.cat([torch.cos(angles), torch.sin(angles[:, 1:])], dim=1)
-    onto = (basis @ torch.linalg.pinv(basis, rtol=1e-12)).to(update)
-    return torch.einsum("st,btcxy->bscxy", onto, torch.fft.irfft2(spectrum, s=shape))
+        name = type(surrogate if network is None else network).__name__
+        raise ValueError(f"Expected a surrogate of an SFNO to project on its head but got {name}; leave modes out.")
+    times = network.times_out(problem.history[:, problem.history.shape[1] - surrogate.history_frames :])
+    frames = problem.prediction.shape[1]
+    if len(times.positions) != frames:
+        raise ValueError(
+            f"Expected the {len(times.positions)} frames of the head to project on it but got a window of {frames}; "
+            "leave window or modes out."
+        )
+    return times

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pdesurrogate.fields.grid import Metadata
@@ -18,10 +18,10 @@ from pdesurrogate.physics.residuals import (
     self_started_residual,
     vorticity_residual,
 )
-from pdesurrogate.steppers.refinement.base import Path
+from pdesurrogate.steppers.refinement.base import Path, positive
 
 
-class Defect:
+class Defect(nn.Module):
     """`one_interval_defect` of the frames, the last given one included; zero for the march's own trajectory.
 
     Args:
@@ -30,6 +30,9 @@ class Defect:
         order: of the Sobolev norm that measures it, see `pdesurrogate.physics.residuals.estimate`.
         frames_at_once: how many frames are stepped side by side; all of them by default. When gradients are taken
             each part is computed again for them, which bounds the memory.
+
+    Raises:
+        ValueError: if the march steps other fields or another interval, or an axis is not periodic.
     """
 
     needs_rate = False
@@ -37,12 +40,14 @@ class Defect:
     def __init__(
         self, march: March, metadata: Metadata, order: float = -1.0, frames_at_once: int | None = None
     ) -> None:
-        _require_interval(march, metadata)
+        super().__init__()
+        require_same_march(march, metadata)
         self.march = march
+        self.metadata = metadata
         self.interval = metadata.frame_interval
         self.periods = metadata.grid.periods
         self.order = order
-        self.frames_at_once = frames_at_once
+        self.frames_at_once = None if frames_at_once is None else positive("frames_at_once", frames_at_once)
 
     def of(self, path: Path, context: Context) -> Tensor:
         """The defect of every frame."""
@@ -110,7 +115,8 @@ class AnalyticResidual:
 class SelfStartedResidual:
     """What the released code makes small, to compare with it: blind, and of order -1/2 where -1 is written.
 
-    See `self_started_residual` and `torch_cfd_sobolev`, whose constants are those of the released notebooks.
+    See `self_started_residual` and `torch_cfd_sobolev`, whose constants are those of the released notebooks. To it
+    every prediction is good: only with tolerance 0 does a refiner begin.
     """
 
     needs_rate = False
@@ -148,13 +154,19 @@ def parameter(
         return context.parameters[:, list(names).index(name)].to(fields).reshape(shape)
     if default is None:
         raise ValueError(
-            f"Expected the parameter {name!r} in the context of the data but it has {tuple(names) or 'none'}; "
-            "generate the data with it, or use the defect of a solver that knows it."
+            f"Expected the parameter {name!r} in the context of the data but it has "
+            f"{(context.parameters is not None and tuple(names)) or 'none'}; generate the data with it, or use the "
+            "defect of a solver that knows it."
         )
     return fields.new_full((len(fields), *(1,) * (fields.ndim - 1)), default)
 
 
-def _require_interval(march: March, metadata: Metadata) -> None:
+def require_same_march(march: March, metadata: Metadata) -> None:
+    """Refuse a march, as far as it says what it steps, that steps other fields than the data's or another interval.
+
+    Raises:
+        ValueError: naming the difference.
+    """
     theirs = getattr(march, "metadata", None)
     if isinstance(theirs, Metadata):
         theirs.require_same_fields(metadata, what="the prediction to refine")

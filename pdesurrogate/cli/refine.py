@@ -1,0 +1,452 @@
+"""``pdesurrogate refine``: make predictions obey the equation, iteration by iteration, beside the plain solver."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pdesurrogate.data.archive import Archive
+    from pdesurrogate.evaluation.card import ModelCard
+    from pdesurrogate.evaluation.evaluator import Evaluator
+    from pdesurrogate.evaluation.refinement import RefinementTrial
+    from pdesurrogate.evaluation.report import Report
+    from pdesurrogate.fields.grid import Metadata
+    from pdesurrogate.fields.trajectory import Trajectory
+    from pdesurrogate.physics.residuals import March
+    from pdesurrogate.simulators.navier_stokes import NavierStokes2d
+    from pdesurrogate.steppers.base import Stepper
+    from pdesurrogate.steppers.refinement.base import Method, Residual
+    from pdesurrogate.steppers.spectral_refiner import SpectralRefiner
+    from pdesurrogate.steppers.surrogate import Surrogate
+
+METHODS = {"newton": "Newton", "lbfgs": "L-BFGS", "adam": "Adam", "released": "released recipe"}
+# Of the released notebooks; in the units of its own head.
+_RELEASED = {"iterations": 100, "bias_rate": 1e-2, "weight_rate": 1e-4}
+# Rows of the printed table.
+_ROWS = 9
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the verb."""
+    parser = argparse.ArgumentParser(
+        prog="pdesurrogate refine",
+        description="Refine the predictions of a trained network with the equation itself, without knowing the truth; "
+        "measure error, residual and time after every iteration, and the plain solver's time to the same error.",
+    )
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="CKPT", help="a trained surrogate")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="an archive")
+    parser.add_argument("--split", default="test", help="default: %(default)s")
+    parser.add_argument(
+        "--method",
+        choices=METHODS,
+        default="newton",
+        help="newton: all frames at once, for any network; lbfgs, adam: the last layer of an SFNO, enlarged; "
+        "released: as the authors' notebooks have it, with their blind residual; default: %(default)s",
+    )
+    parser.add_argument("--iterations", type=int, metavar="N", help="at most; default: as the method has it")
+    parser.add_argument(
+        "--modes",
+        type=int,
+        nargs=3,
+        metavar=("X", "Y", "T"),
+        help="waves of the enlarged last layer; with newton, what the update is projected on (default: nothing)",
+    )
+    parser.add_argument(
+        "--residual",
+        choices=("defect", "analytic"),
+        help="of lbfgs and adam: the one-interval defect of the solver (default), or the equation with the exact time "
+        "derivative of the last layer",
+    )
+    parser.add_argument(
+        "--order", type=float, metavar="S", help="of the Sobolev norm that measures the residual; default: -1"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="SIZE",
+        help="residual at which a trajectory is done, over the size of its change in time; default: 1e-9",
+    )
+    parser.add_argument(
+        "--window", type=int, metavar="N", help="frames refined together, newton only; default: as the network gives"
+    )
+    parser.add_argument(
+        "--steps-per-frame", type=int, metavar="M", help="time steps of the residual's solver; default: as the data's"
+    )
+    parser.add_argument(
+        "--resolution",
+        type=int,
+        metavar="N",
+        help="points a side of the residual's grid, finer than the data's; newton without --modes runs the network on "
+        "the data's grid, everything else on this one",
+    )
+    parser.add_argument(
+        "--coarse-sweep",
+        type=int,
+        nargs=2,
+        metavar=("N", "M"),
+        help="newton's derivative from a cheaper solver: N points a side, M time steps a frame, single precision",
+    )
+    parser.add_argument(
+        "--solver",
+        metavar="CLASS|YAML",
+        help="a solver of your own for the residual, by import path or a YAML file with class_path and init_args; "
+        "default: the one that made the data, in double precision",
+    )
+    parser.add_argument(
+        "--frames", type=int, metavar="N", help="frames of the report, block by block; default: one block"
+    )
+    parser.add_argument(
+        "--start-frame", type=int, metavar="N", help="number of the first predicted frame; default: first possible"
+    )
+    sweep = parser.add_mutually_exclusive_group()
+    sweep.add_argument(
+        "--solver-sweep",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="points a side at which the plain solver is measured; default: from an eighth of the data's to its own",
+    )
+    sweep.add_argument("--no-solver-sweep", action="store_true", help="do not measure the plain solver's time")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for report and figures")
+    parser.add_argument("--name", help="label in tables")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="default: %(default)s")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, ...; default: a GPU if there is one")
+    parser.add_argument("--no-figures", action="store_true", help="write the report alone")
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb; the exit status, 1 if a self-check failed."""
+    arguments = build_parser().parse_args(argv)
+    _check_options(arguments)
+
+    from pdesurrogate.cli.evaluate import score_lines, with_solver_sweep
+    from pdesurrogate.cli.terminal import choose_device, progress_bar
+    from pdesurrogate.data.archive import Archive
+    from pdesurrogate.evaluation.checks import failed_checks
+    from pdesurrogate.evaluation.evaluator import Evaluator
+    from pdesurrogate.evaluation.refinement import RefinementTrial, add_refinement, add_solver
+
+    device = choose_device(arguments.device)
+    archive = Archive(arguments.data)
+    trajectories = archive.trajectories(arguments.split)
+    if len(trajectories) == 0:
+        raise ValueError(f"Expected at least one trajectory but the split {arguments.split!r} is empty.")
+    validation = None if arguments.no_solver_sweep else _validation(archive)
+    surrogate, plain_card = _surrogate(arguments, trajectories[0])
+    refiner, settings = _refiner(arguments, surrogate, trajectories[0])
+    resolution = settings["residual"]["resolution"]
+    trial = RefinementTrial(
+        refiner,
+        trajectories,
+        resolution=None if resolution == trajectories[0].shape[-1] else resolution,
+        start_frame=arguments.start_frame,
+        batch_size=arguments.batch_size,
+        device=device,
+    )
+    card = replace(
+        plain_card,
+        name=arguments.name or f"{plain_card.name} + {METHODS[arguments.method]}",
+        class_path=f"{type(refiner).__module__}.{type(refiner).__qualname__}",
+        config={**plain_card.config, "refinement": settings},
+    )
+    arguments.out.mkdir(parents=True, exist_ok=True)  # refuse a bad place before the work
+    evaluator = Evaluator(batch_size=arguments.batch_size, device=device)
+    frames = trial.frames if arguments.frames is None else arguments.frames
+    options: dict[str, Any] = {
+        "split": arguments.split,
+        "start_frame": trial.start_frame,
+        "command": shlex.join(["pdesurrogate", "refine", *argv]),
+    }
+    plain = evaluator(trial.surrogate, trajectories, frames, model=plain_card, **options)
+    with progress_bar(f"rolling out {card.name}", unit="trajectories") as progress:
+        report = evaluator(trial.stepper, trajectories, frames, model=card, **options, on_batch=progress)
+    with progress_bar("measuring every iteration", unit="iterations") as progress:
+        trial.measure(progress=progress)
+    report = add_refinement(report, trial, settings)
+    report.save(arguments.out)  # before the sweep, which may refuse the data or take long
+    if validation is not None:
+        with progress_bar("measuring the solver beside it", unit="parts") as progress:
+            report = add_solver(report, trial, validation, arguments.solver_sweep, progress=progress)
+        if frames != trial.frames:
+            sweep = arguments.solver_sweep
+            report = with_solver_sweep(report, evaluator, trial.stepper, trajectories, validation, sweep)
+        report.save(arguments.out)
+    if not arguments.no_figures:
+        _draw(report, plain, evaluator, trial, arguments.out)
+    print(refinement_lines(report))
+    if frames != trial.frames:
+        print(f"\nAll {frames} frames, block after block:\n{score_lines([report, plain])}")
+    print(arguments.out / "report.json")
+    failures = failed_checks(report)
+    for failure in failures:
+        print(f"self-check failed: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Refuse options that do not go together."""
+    newton, released = arguments.method == "newton", arguments.method == "released"
+    changes_head = "which changes the network's last layer"
+    for given, message in (
+        (newton and arguments.residual == "analytic", "Expected --residual defect with --method newton; use adam."),
+        (
+            released and (arguments.residual is not None or arguments.order is not None),
+            "Expected neither --residual nor --order with --method released, which has its own; use adam.",
+        ),
+        (
+            not newton and arguments.coarse_sweep is not None,
+            f"Expected no --coarse-sweep with --method {arguments.method}; it is for newton.",
+        ),
+        (
+            not newton and arguments.window is not None,
+            f"Expected no --window with --method {arguments.method}, {changes_head}; use newton, or leave it out.",
+        ),
+        (
+            newton and arguments.modes is not None and arguments.window is not None,
+            "Expected --modes or --window but not both: the network's last layer gives a block of its own.",
+        ),
+        (
+            arguments.solver is not None and arguments.steps_per_frame is not None,
+            "Expected --solver or --steps-per-frame but not both; say how many steps in the solver's YAML file.",
+        ),
+    ):
+        if given:
+            raise ValueError(message)
+
+
+def _validation(archive: Archive) -> Sequence[Trajectory]:
+    """Trajectories to find the plain solver's time step on; refuses data for which there is no such solver."""
+    from pdesurrogate.evaluation.recipes import recipe_of
+
+    if "simulator" not in (recipe_of(archive.metadata) or {}):
+        raise ValueError(
+            f"Expected data that one of our solvers made, to measure its time, but {archive.metadata.name!r} carries "
+            "no recipe; leave that out with --no-solver-sweep."
+        )
+    if "val" not in archive.splits or len(archive.trajectories("val")) == 0:
+        raise ValueError(
+            "Expected trajectories in the split 'val', to find the plain solver's time step on, but there are none; "
+            "generate some, or leave the solver out with --no-solver-sweep."
+        )
+    return archive.trajectories("val")
+
+
+def _surrogate(arguments: argparse.Namespace, trajectory: Trajectory) -> tuple[Surrogate, ModelCard]:
+    """The trained network; refuses other data, and a network without the last layer that a method changes."""
+    from pdesurrogate.cli.evaluate import surrogate_from
+    from pdesurrogate.models.sfno import SFNO
+    from pdesurrogate.steppers.surrogate import Surrogate
+
+    surrogate, card = surrogate_from(arguments.checkpoint)
+    assert isinstance(surrogate, Surrogate)
+    surrogate.metadata.require_same_fields(trajectory.metadata, what=f"data set {trajectory.metadata.name!r}")
+    needs_head = arguments.method != "newton" or arguments.modes is not None
+    if needs_head and not (isinstance(surrogate.network, SFNO) and surrogate.target == "state"):
+        option = "--modes" if arguments.method == "newton" else f"--method {arguments.method}"
+        raise ValueError(
+            f"Expected an SFNO with target 'state' for {option} but got {type(surrogate.network).__name__} with target "
+            f"{surrogate.target!r}; refine its frames instead: --method newton without --modes."
+        )
+    return surrogate, card
+
+
+def _refiner(
+    arguments: argparse.Namespace, surrogate: Surrogate, trajectory: Trajectory
+) -> tuple[SpectralRefiner, dict[str, Any]]:
+    """The refiner on the grid of its residual, and its settings in plain values."""
+    from pdesurrogate.steppers.resampled import Resampled
+    from pdesurrogate.steppers.spectral_refiner import SpectralRefiner
+
+    resolution = _resolution(arguments, trajectory)
+    march, march_settings = _march(arguments, trajectory.metadata, resolution)
+    residual, residual_settings = _residual(arguments, march, trajectory.metadata)
+    method, method_settings = _method(arguments, trajectory.metadata, resolution)
+    predicting: Stepper = surrogate
+    if resolution != trajectory.shape[-1] and arguments.method == "newton" and arguments.modes is None:
+        # A head on the finer grid needs the network there; frames alone can come from where it was trained.
+        predicting = Resampled(surrogate, trajectory.shape[-1])
+    tolerance = {} if arguments.tolerance is None else {"tolerance": arguments.tolerance}
+    refiner = SpectralRefiner(predicting, march, method, residual, window=arguments.window, **tolerance)
+    return refiner, {
+        "method": {**method_settings, "tolerance": refiner.tolerance, "window": refiner.window},
+        "residual": {**residual_settings, "resolution": resolution},
+        "march": march_settings,
+    }
+
+
+def _resolution(arguments: argparse.Namespace, trajectory: Trajectory) -> int:
+    """Points a side of the residual's grid."""
+    stored = trajectory.shape[-1]
+    if arguments.resolution is None:
+        return stored
+    if arguments.resolution < stored:
+        raise ValueError(
+            f"Expected --resolution of at least the data's {stored} but got {arguments.resolution}; a coarser grid "
+            "cannot hold the prediction."
+        )
+    return int(arguments.resolution)
+
+
+def _march(arguments: argparse.Namespace, metadata: Metadata, resolution: int) -> tuple[March, dict[str, Any]]:
+    """The solver that the residual marches with."""
+    from pdesurrogate.cli.evaluate import stepper_from
+
+    if arguments.solver is not None:
+        march, card = stepper_from(arguments.solver)
+        return march, card.config
+    changes = {} if arguments.steps_per_frame is None else {"steps_per_frame": arguments.steps_per_frame}
+    return _equation_solver(metadata, resolution, precision="float64", **changes)
+
+
+def _equation_solver(metadata: Metadata, resolution: int, **changes: Any) -> tuple[NavierStokes2d, dict[str, Any]]:
+    """The solver of the data's recipe with some arguments changed, and these arguments."""
+    from pdesurrogate.evaluation.recipes import equation_solver, recipe_of
+
+    solver = equation_solver(metadata, (resolution,) * metadata.grid.dimension, **changes)
+    if solver is None:
+        raise ValueError(
+            f"Expected data that one of our solvers made but {metadata.name!r} names none that could give a residual; "
+            "give one of your own with --solver."
+        )
+    simulator = (recipe_of(metadata) or {})["simulator"]
+    return solver, {**simulator, "init_args": {**simulator["init_args"], "resolution": resolution, **changes}}
+
+
+def _residual(arguments: argparse.Namespace, march: March, metadata: Metadata) -> tuple[Residual, dict[str, Any]]:
+    """What is made small, and its settings."""
+    from pdesurrogate.steppers.refinement.residuals import AnalyticResidual, Defect, SelfStartedResidual
+    from pdesurrogate.steppers.resampled import Resampled
+
+    solver = march.stepper if isinstance(march, Resampled) else march
+    forcing = getattr(solver, "forcing_field", None)
+    source = None if forcing is None else forcing[0]
+    if arguments.method == "released":
+        return SelfStartedResidual(metadata, source), {"name": "self-started"}
+    order = -1.0 if arguments.order is None else arguments.order
+    if arguments.residual == "analytic":
+        return AnalyticResidual(metadata, source, order), {"name": "analytic", "order": order}
+    return Defect(march, metadata, order), {"name": "defect", "order": order}
+
+
+def _method(arguments: argparse.Namespace, metadata: Metadata, resolution: int) -> tuple[Method, dict[str, Any]]:
+    """How it is made small, and its settings."""
+    from pdesurrogate.steppers.refinement.descent import LBFGS, Adam
+    from pdesurrogate.steppers.refinement.newton import Newton
+    from pdesurrogate.steppers.resampled import Resampled
+
+    given: dict[str, Any] = {"modes": None if arguments.modes is None else tuple(arguments.modes)}
+    if arguments.iterations is not None:
+        given["iterations"] = arguments.iterations
+    settings: dict[str, Any] = {"name": arguments.method, "modes": arguments.modes}
+    method: Method
+    if arguments.method == "newton":
+        sweep: March | None = None
+        if arguments.coarse_sweep is not None:
+            coarse, steps = arguments.coarse_sweep
+            solver, settings["sweep"] = _equation_solver(metadata, coarse, precision="float32", steps_per_frame=steps)
+            sweep = solver if coarse == resolution else Resampled(solver, coarse)
+        method = Newton(sweep, **given)
+    elif arguments.method == "lbfgs":
+        method = LBFGS(**given)
+    elif arguments.method == "adam":
+        method = Adam(**given)
+    else:
+        method = Adam(**{**_RELEASED, **given}, compat="torch-cfd")
+        settings |= _RELEASED
+    return method, {**settings, "iterations": method.iterations}
+
+
+def _draw(report: Report, plain: Report, evaluator: Evaluator, trial: RefinementTrial, out: Path) -> None:
+    """The iterations, and the usual figures with the surrogate alone beside."""
+    from pdesurrogate.cli.evaluate import draw
+    from pdesurrogate.viz.refinement import plot_refinement
+    from pdesurrogate.viz.style import save_figure
+
+    save_figure(plot_refinement(report), out / "refinement.png")
+    names = [each.attributes["model"]["name"] for each in (report, plain)]
+    steppers = dict(zip(names, (trial.stepper, trial.surrogate), strict=True))
+    draw(report, evaluator, steppers, trial.trajectories, out, others=[plain])
+
+
+def refinement_lines(report: Report) -> str:
+    """What each iteration was worth, how trajectories ended, and the least error that can be reached."""
+    entry, data = report.attributes["refinement"], report.attributes["data"]
+    rows = [_row(iteration, blind=entry["residual"].get("name") != "defect") for iteration in _shown(entry)]
+    title = (
+        f"{report.attributes['model']['name']}: {entry['frames']} frames from frame {data['start_frame']} on, "
+        f"{data['trajectories']} trajectories of {data['name']}, {data['split']}"
+    )
+    lines = [title, "", _table(rows), "", *_outcome_lines(entry["outcomes"])]
+    solver = entry["solver"]
+    error = "blows up"
+    if solver["relative_l2"] is not None:
+        error = f"has a relative L2 error of {solver['relative_l2']:.3g}"
+    lines.append(
+        f"The residual's own solver, {solver['description']}, {error} at {1e3 * solver['seconds_per_frame']:.3g} ms a "
+        "frame from the last given frame on: no refinement with it can do better."
+    )
+    if entry["sweep"] is not None:
+        last = entry["iterations"][-1]
+        lines.append(f"Iteration {last['iteration']}: {last['reason']}")
+    return "\n".join(lines)
+
+
+def _shown(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """Iterations evenly spread, the first and the last among them."""
+    iterations = entry["iterations"]
+    last = len(iterations) - 1
+    places = sorted({round(place * last / (_ROWS - 1)) for place in range(_ROWS)})
+    return [iterations[place] for place in places]
+
+
+def _row(iteration: dict[str, Any], *, blind: bool) -> dict[str, str]:
+    """Cells by heading."""
+
+    def number(key: str, scale: float = 1.0) -> str:
+        return "-" if iteration[key] is None else f"{scale * iteration[key]:.3g}"
+
+    bound = "<= " if iteration["at_most"] else ""
+    speed_up = number("speed_up")
+    cells = {
+        "iteration": str(iteration["iteration"]),
+        "relative L2": number("relative_l2"),
+        "residual": number("residual"),
+    }
+    if blind:
+        cells["defect"] = number("defect")
+    return {
+        **cells,
+        "ms per frame": number("seconds_per_frame", 1e3),
+        "solver at that error": number("solver_seconds_per_frame", 1e3),
+        "speed-up": speed_up if speed_up == "-" else bound + speed_up,
+    }
+
+
+def _table(rows: list[dict[str, str]]) -> str:
+    headings = list(rows[0])
+    widths = [max(len(heading), *(len(row[heading]) for row in rows)) for heading in headings]
+    lines = [[*headings], *([row[heading] for heading in headings] for row in rows)]
+    text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    return "\n".join([text[0], "-" * len(text[0]), *text[1:]])
+
+
+def _outcome_lines(outcomes: list[dict[str, Any]]) -> list[str]:
+    """A sentence for each way and iteration in which trajectories ended before they were done."""
+    together: dict[tuple[str, int], list[str]] = {}
+    for each in outcomes:
+        if each["outcome"] not in ("converged", "exhausted"):
+            together.setdefault((each["outcome"], each["iteration"]), []).append(str(each["trajectory"]))
+    lines = []
+    for (outcome, iteration), numbers in together.items():
+        who, kept = f"Trajectory {numbers[0]}", "its best iterate is kept"
+        if len(numbers) > 1:
+            who, kept = f"Trajectories {', '.join(numbers)}", "their best iterates are kept"
+        lines.append(f"{who} {outcome} at iteration {iteration}; {kept}.")
+    return lines

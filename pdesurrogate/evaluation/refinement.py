@@ -1,0 +1,602 @@
+"""What each iteration of a refiner is worth: its error, its residual, its time, and the solver's time to that error.
+
+A refiner makes a prediction obey the equation. So does the plain solver, from the last given frame and without any
+network: its error is the least that a refiner with the same march can reach, and its time is what has to be beaten.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pdesurrogate.evaluation.baselines import solver_sweep
+from pdesurrogate.evaluation.cost import Conditions, Performance, SolverPoint, SolverSweep, SpeedUp, cost_of, speed_up
+from pdesurrogate.evaluation.evaluator import Evaluator
+from pdesurrogate.evaluation.report import Report
+from pdesurrogate.fields.batch import collate, map_context
+from pdesurrogate.fields.grid import Metadata
+from pdesurrogate.fields.trajectory import Context, Trajectory
+from pdesurrogate.metrics.errors import ErrorMetric, relative_l2
+from pdesurrogate.metrics.flow import joint_units
+from pdesurrogate.physics.residuals import March
+from pdesurrogate.physics.spectral import resample
+from pdesurrogate.steppers.base import Stepper
+from pdesurrogate.steppers.refinement.base import Path
+from pdesurrogate.steppers.refinement.residuals import Defect
+from pdesurrogate.steppers.resampled import Resampled
+from pdesurrogate.steppers.rollout import rollout
+from pdesurrogate.steppers.spectral_refiner import OUTCOMES, SpectralRefiner
+
+Table = NDArray[np.float64]
+
+# Seconds of a measurement after which its time needs no repetition.
+_LONG = 30.0
+# Share of the frame interval by which a time may be off: archives may hold times in single precision.
+_EVEN = 1e-3
+# Errors of a refinement and of its own solver that are as close differ by what the last iteration left.
+_ROUND_OFF = 1e-3
+# Parameters are stored in single precision.
+_SAME_PARAMETER = 1e-5
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """What the iterations of a refiner made of one block of frames of every trajectory.
+
+    Iteration 0 is the surrogate alone. Where a trajectory was done earlier, its last values stand for all further
+    iterations. The frames of least residual are kept, so residuals never grow; errors may.
+
+    Attributes:
+        frames: of the block.
+        relative_l2: ``(trajectory, iteration)`` mean over lead times and channels, as in a report.
+        residual: ``(trajectory, iteration)`` the estimator that the method makes small.
+        defect: ``(trajectory, iteration)`` that of the march's one-interval defect; equal to ``residual`` where the
+            method makes it small.
+        outcome: ``(trajectory, iteration)`` places in `OUTCOMES`.
+        performances: one an iteration. Its time is up to and including the iteration, the check of the residual too;
+            that of iteration 0 is the surrogate's alone.
+        solver: the march itself from the last given frame.
+        solver_description: in words.
+    """
+
+    frames: int
+    relative_l2: Table
+    residual: Table
+    defect: Table
+    outcome: NDArray[np.int8]
+    performances: tuple[Performance, ...]
+    solver: Performance
+    solver_description: str
+
+    @property
+    def outcomes(self) -> list[dict[str, Any]]:
+        """How each trajectory ended, and at which iteration."""
+        ended = (self.outcome == self.outcome[:, -1:]).argmax(1)
+        return [
+            {"trajectory": number, "outcome": OUTCOMES[codes[-1]], "iteration": int(iteration)}
+            for number, (codes, iteration) in enumerate(zip(self.outcome, ended, strict=True))
+        ]
+
+
+class RefinementTrial:
+    """Measures a refiner after every iteration, on the first block after one frame of every trajectory.
+
+    The first of several repetitions pays for plans and caches; its times count only where there are no others. Of these
+    the shortest time of each iteration counts: what else the machine does only adds. Batches that are smaller than the
+    first are not timed.
+
+    Args:
+        refiner: to be measured; it is moved to the device and stays.
+        trajectories: of one data set; read lazily.
+        resolution: points along each side of the refiner's grid, where that is not the grid of the data.
+        start_frame: number of the first predicted frame; by default the first that has enough history.
+        batch_size: trajectories refined side by side.
+        device: where.
+
+    Raises:
+        ValueError: if there is no trajectory, they are too short, or not of the march's equation (see
+            `require_same_equation`).
+    """
+
+    def __init__(
+        self,
+        refiner: SpectralRefiner,
+        trajectories: Sequence[Trajectory],
+        *,
+        resolution: int | None = None,
+        start_frame: int | None = None,
+        batch_size: int = 16,
+        device: str = "cpu",
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"Expected a batch size of at least one but got {batch_size}.")
+        require_same_equation(refiner.march, trajectories)
+        self.refiner = refiner.to(device).eval()
+        self.trajectories = trajectories
+        self.resolution = resolution
+        self.start_frame = refiner.history_frames if start_frame is None else start_frame
+        self.batch_size = batch_size
+        self.device = torch.device(device)
+        self.frames = self._block()
+        self._passes: list[_Pass] = []
+
+    @property
+    def stepper(self) -> Stepper:
+        """The refiner on the grid of the data."""
+        return self._on_data_grid(self.refiner)
+
+    @property
+    def surrogate(self) -> Stepper:
+        """What it refines, on the grid of the data."""
+        return self._on_data_grid(self.refiner.surrogate)
+
+    @property
+    def takes_long(self) -> bool:
+        """Whether a repetition takes so long that one is enough."""
+        return self._passes[-1].elapsed > _LONG
+
+    def measure(self, repetitions: int = 3, progress: Callable[[int, int], None] | None = None) -> None:
+        """Measure, a few times; what takes long is not repeated.
+
+        Args:
+            repetitions: at most.
+            progress: told (iterations done, iterations in all).
+
+        Raises:
+            ValueError: if there is no repetition, or what the refiner raises.
+        """
+        if repetitions < 1:
+            raise ValueError(f"Expected at least one repetition but got {repetitions}.")
+        parts = repetitions * self.refiner.method.iterations * -(-len(self.trajectories) // self.batch_size)
+        done = 0
+
+        def advance(iterations: int) -> None:
+            nonlocal done
+            done += iterations
+            if progress is not None:
+                progress(done, parts)
+
+        for _ in range(repetitions):
+            self.again(advance)
+            if self.takes_long:
+                break
+
+    def again(self, advance: Callable[[int], None] | None = None) -> None:
+        """One more repetition; ``advance`` is told how many iterations were done since it was last told."""
+        begun = self._now()
+        batches: list[_Batch] = []
+        for first in range(0, len(self.trajectories), self.batch_size):
+            numbers = range(first, min(first + self.batch_size, len(self.trajectories)))
+            batches.append(self._refined(numbers, advance or _ignore))
+        whole = [batch for batch in batches if len(batch.solver_errors) == len(batches[0].solver_errors)]
+        share = 1 / (len(batches[0].solver_errors) * self.frames)
+        self._passes.append(
+            _Pass(
+                np.concatenate([batch.values for batch in batches]),
+                np.concatenate([batch.solver_errors for batch in batches]),
+                share * np.mean([batch.seconds for batch in whole], axis=0),
+                self._now() - begun,
+            )
+        )
+
+    def measured(self, conditions: Conditions | None = None) -> Refinement:
+        """Everything so far; the performances state the conditions."""
+        first = self._passes[0]
+        seconds = np.stack([one.seconds for one in self._passes[1:] or self._passes])
+
+        def performance(errors: Table, times: Table) -> Performance:
+            scatter = float(times.max() / times.min()) if len(times) > 1 else None
+            return Performance(tuple(errors.tolist()), float(times.min()), conditions, scatter)
+
+        errors, residual, defect, outcome = np.moveaxis(first.values, -1, 0)
+        return Refinement(
+            self.frames,
+            errors,
+            residual,
+            defect,
+            outcome.astype(np.int8),
+            tuple(performance(*column) for column in zip(errors.T, seconds.T[:-1], strict=True)),
+            performance(first.solver_errors, seconds[:, -1]),
+            _described(self.refiner.march),
+        )
+
+    def _on_data_grid(self, stepper: Stepper) -> Stepper:
+        return stepper if self.resolution is None else Resampled(stepper, self.resolution)
+
+    def _block(self) -> int:
+        """Frames that are refined together; refuses trajectories without them."""
+        start, needed = self.start_frame, self.refiner.history_frames
+        if start < needed:
+            raise ValueError(
+                f"Expected start_frame of at least {needed}, the frames of history that the model needs, but got "
+                f"{start}."
+            )
+        shortest = min(len(trajectory) for trajectory in self.trajectories)
+        frames = self.refiner.window
+        if frames is None and start < shortest:
+            history, context, _ = self._given(range(1), 1)
+            with torch.no_grad():
+                frames = self.surrogate.step(history, context).shape[1]
+        if start + (frames or 1) > shortest:
+            raise ValueError(
+                f"Expected {frames or 'some'} frames to refine from frame {start} on but a trajectory has {shortest} "
+                "frames in all; start earlier, or refine a shorter window."
+            )
+        assert frames is not None
+        return frames
+
+    def _given(self, numbers: Sequence[int], frames: int) -> tuple[Tensor, Context, Tensor]:
+        """History, context and the ``frames`` that follow, on the device."""
+        start = self.start_frame
+        chosen = [self.trajectories[number] for number in numbers]
+        history = torch.stack([one.read(start - self.refiner.history_frames, start) for one in chosen])
+        truth = torch.stack([one.read(start, start + frames) for one in chosen])
+        context = map_context(lambda leaf: leaf.to(self.device), collate([one.context for one in chosen]))
+        return history.to(self.device), context, truth.to(self.device)
+
+    def _refined(self, numbers: range, advance: Callable[[int], None]) -> _Batch:
+        history, context, truth = self._given(numbers, self.frames)
+        watched = _Watched(self.refiner, truth, self._now, advance)
+        with torch.no_grad():
+            begun = self._now()
+            for _ in rollout(self.surrogate, history, context, self.frames):
+                pass
+            alone = self._now() - begun
+            # The way to the refiner's grid is part of its time.
+            watched.begun = self._now()
+            self._on_data_grid(watched).step(history, context)
+            begun = self._now()
+            march = self._on_data_grid(_Marched(self.refiner.march))
+            marched = torch.cat(list(rollout(march, history[:, -1:].double(), context, self.frames)), dim=1)
+            solver = self._now() - begun
+        missing = self.refiner.method.iterations + 1 - len(watched.seconds)
+        advance(missing)
+        values = [*watched.values, *watched.values[-1:] * missing]
+        seconds = [alone, *watched.seconds[1:]]
+        seconds += seconds[-1:] * missing
+        return _Batch(np.stack(values, axis=1), _errors(marched, truth), np.array([*seconds, solver]))
+
+    def _now(self) -> float:
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
+        return time.perf_counter()
+
+
+class _Batch(NamedTuple):
+    """A batch, refined once.
+
+    Attributes:
+        values: ``(batch, iteration, 4)`` error, residual, defect and outcome.
+        solver_errors: ``(batch,)``.
+        seconds: ``(iteration + 1,)`` up to and including each iteration, and those of the solver.
+    """
+
+    values: Table
+    solver_errors: Table
+    seconds: Table
+
+
+class _Pass(NamedTuple):
+    """All batches: as `_Batch`, but that ``seconds`` are for a frame of a trajectory; and those of everything."""
+
+    values: Table
+    solver_errors: Table
+    seconds: Table
+    elapsed: float
+
+
+class _Watched:
+    """A refiner whose iterates are measured as they come; the measuring is not in their seconds."""
+
+    def __init__(
+        self,
+        refiner: SpectralRefiner,
+        truth: Tensor,
+        now: Callable[[], float],
+        advance: Callable[[int], None],
+    ) -> None:
+        self.values: list[Table] = []
+        self.seconds: list[float] = []
+        self.begun = 0.0
+        self._refiner = refiner
+        self._truth = truth
+        self._now = now
+        self._advance = advance
+
+    @property
+    def history_frames(self) -> int:
+        """As the refiner has it."""
+        return self._refiner.history_frames
+
+    def step(self, history: Tensor, context: Context) -> Tensor:
+        """As the refiner's."""
+        paused = 0.0
+        for iterate in self._refiner.iterates(history, context):
+            came = self._now()
+            frames = resample(iterate.frames, self._truth.shape[3:])
+            self.seconds.append(self._now() - self.begun - paused)
+            defect = self._defect(history, iterate.frames, context, iterate.size)
+            columns = (_errors(frames, self._truth), *map(_numbers, (iterate.size, defect, iterate.outcome)))
+            self.values.append(np.stack(columns, axis=-1))
+            self._advance(min(iterate.number, 1))
+            paused += self._now() - came
+        return iterate.frames.to(history.dtype)
+
+    def _defect(self, history: Tensor, frames: Tensor, context: Context, size: Tensor) -> Tensor:
+        """The size of the march's defect, whatever it is that the method makes small."""
+        refiner = self._refiner
+        if isinstance(refiner.residual, Defect):
+            return size
+        defect = Defect(refiner.march, refiner.metadata)
+        return defect.size(defect.of(Path(history[:, -1:].double(), frames), context))
+
+
+@runtime_checkable
+class _Setting(Protocol):
+    """A solver whose setting can stand in a sweep."""
+
+    resolution: int
+    steps_per_frame: int
+    time_step: float
+    dtype: torch.dtype
+
+
+class _Marched:
+    """A march as a stepper, frame by frame."""
+
+    history_frames = 1
+
+    def __init__(self, march: March) -> None:
+        self._march = march
+
+    def step(self, history: Tensor, context: Context) -> Tensor:
+        """The next frame."""
+        return self._march.step(history, context)[:, :1]
+
+
+def require_same_equation(march: March, trajectories: Sequence[Trajectory]) -> None:
+    """Refuse trajectories that the march cannot have made: a residual would blame the model for what is not its fault.
+
+    Fields and frame interval, even spacing in time, and, where march and context state them, parameters and forcing.
+
+    Args:
+        march: a solver, perhaps in `Resampled`.
+        trajectories: of one data set.
+
+    Raises:
+        ValueError: naming what does not fit, or if there is no trajectory.
+    """
+    if len(trajectories) == 0:
+        raise ValueError("Expected at least one trajectory but the split is empty; choose another split.")
+    solver = march.stepper if isinstance(march, Resampled) else march
+    theirs = getattr(solver, "metadata", None)
+    if isinstance(theirs, Metadata):
+        theirs.require_same_fields(trajectories[0].metadata, what=f"data set {trajectories[0].metadata.name!r}")
+    parameters: Mapping[str, float] = getattr(solver, "parameters_by_name", {})
+    for number, trajectory in enumerate(trajectories):
+        interval = trajectory.metadata.frame_interval
+        uneven = ((trajectory.times.diff() / interval - 1).abs() > _EVEN).nonzero()
+        if len(uneven):
+            frame = int(uneven[0])
+            raise ValueError(
+                f"Expected frames {interval:g} apart but frames {frame} and {frame + 1} of trajectory {number} are "
+                f"{float(trajectory.times.diff()[frame]):g} apart; resample the data in time, evenly."
+            )
+        given = trajectory.context.parameters
+        stated = {} if given is None else dict(zip(trajectory.metadata.parameters, given.tolist(), strict=True))
+        for name, value in parameters.items():
+            if name in stated and abs(stated[name] - value) > _SAME_PARAMETER * max(abs(value), abs(stated[name])):
+                raise ValueError(
+                    f"Expected the {name} {value:g} of the solver but trajectory {number} states {stated[name]:g}; "
+                    "give a solver of that value, and refine trajectories of several values apart."
+                )
+        _require_forcing(getattr(solver, "forcing_field", None), trajectory, number)
+
+
+def _require_forcing(ours: Tensor | None, trajectory: Trajectory, number: int) -> None:
+    given = trajectory.context.forcing
+    if given is None:
+        # The recipe of the data, which the march was built from, states it.
+        return
+    cure = "give a solver with the forcing of the data."
+    if ours is None:
+        if bool(given.any()):
+            raise ValueError(f"Expected no forcing, as the solver has none, but trajectory {number} has one; {cure}")
+        return
+    if given.shape[0] != ours.shape[0] or given.ndim != ours.ndim:
+        raise ValueError(
+            f"Expected a forcing {tuple(ours.shape)} but that of trajectory {number} is {tuple(given.shape)}; {cure}"
+        )
+    coarse = min(given.shape[1:], ours.shape[1:])
+    one, other = (resample(field.double().cpu(), coarse) for field in (given, ours))
+    # The solver's lacks the waves beyond its mask.
+    if bool((one - other).norm() > 0.01 * other.norm()):
+        raise ValueError(f"Expected the forcing of the solver but that of trajectory {number} is another; {cure}")
+
+
+def add_refinement(report: Report, trial: RefinementTrial, settings: Mapping[str, Any]) -> Report:
+    """A report with what each iteration made of the first block, as curves and as the entry ``refinement``.
+
+    Args:
+        report: of the refined stepper on the trajectories of the trial.
+        trial: that was made.
+        settings: entries ``method``, ``residual`` and ``march``, in plain values.
+    """
+    found = trial.measured()
+    entry = {"method": {}, "residual": {}, "march": {}, **settings, **_entry(found)}
+    both = ("trajectory", "iteration")
+    metadata, order = trial.refiner.metadata, getattr(trial.refiner.residual, "order", 0.0)
+    units, defect_units = _residual_units(metadata, order), _residual_units(metadata, -1.0)
+    flags = {"flag_values": np.arange(len(OUTCOMES), dtype=np.int8), "flag_meanings": " ".join(OUTCOMES)}
+    seconds = np.array([each.seconds_per_frame for each in found.performances])
+    curves = {
+        "refined_relative_l2": (both, found.relative_l2, _about("relative L2 error of the first block")),
+        "refined_residual": (both, found.residual, _about("estimator that is made small", units)),
+        "refined_defect": (both, found.defect, _about("estimator of the march's defect", defect_units)),
+        "refined_outcome": (both, found.outcome, {**_about("how the refinement stands"), **flags}),
+        "refined_seconds_per_frame": (("iteration",), seconds, _about("time up to and including the iteration", "s")),
+    }
+    iterations = ("iteration", np.arange(len(seconds)), _about("iterations of the refinement"))
+    together = report.curves.assign(curves).assign_coords(iteration=iterations)
+    return Report({**report.attributes, "refinement": entry}, together)
+
+
+def add_solver(
+    report: Report,
+    trial: RefinementTrial,
+    validation: Sequence[Trajectory],
+    resolutions: Sequence[int] | None = None,
+    *,
+    rounds: int = 3,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """The report of `add_refinement` with the time that the plain solver takes to the error of each iteration.
+
+    The solver that made the data is swept over resolution and time step on the same frames and under the same
+    conditions, taking turns with the refiner; the residual's own solver, which may be more precise, is compared with as
+    well. Where the report is of that one block, its cost is stated too.
+
+    Args:
+        report: of `add_refinement`, from an evaluation with the trial's batch size and device.
+        trial: the same.
+        validation: trajectories to find stable time steps on.
+        resolutions: of the solver's grid; see `solver_sweep`.
+        rounds: of the measurement.
+        progress: told (parts done, parts in all).
+
+    Raises:
+        ValueError: as `solver_sweep` and `speed_up`.
+    """
+    device, data, run = str(trial.device), report.attributes["data"], report.attributes["run"]
+    evaluator = Evaluator(lambda plan: {"errors": ErrorMetric(plan)}, batch_size=trial.batch_size, device=device)
+    refined = trial.stepper
+
+    def evaluate(candidate: Stepper) -> Report:
+        if candidate is not refined:
+            return evaluator(
+                candidate, trial.trajectories, trial.frames, split=data["split"], start_frame=trial.start_frame
+            )
+        if not trial.takes_long:
+            trial.again()
+        seconds = trial.measured().performances[-1].seconds_per_frame
+        return Report({**report.attributes, "run": {**run, "seconds_per_frame": seconds}}, report.curves)
+
+    sweep, (whole,) = solver_sweep(
+        validation, evaluate, resolutions, models=(refined,), device=device, rounds=rounds, progress=progress
+    )
+    assert whole.conditions is not None
+    found = trial.measured(replace(whole.conditions, frames=trial.frames))
+    performances = [_no_better(performance, found.solver) for performance in found.performances]
+    rivals = _with_own_solver(sweep, trial.refiner.march, found.solver)
+    gains = [speed_up(performance, rivals) for performance in performances]
+    attributes = {
+        **report.attributes,
+        "refinement": {**report.attributes["refinement"], **_entry(found, gains, sweep)},
+    }
+    if data["frames"] == trial.frames:
+        memory = {key: report.attributes["cost"][key] for key in ("peak_memory_bytes", "module_bytes")}
+        attributes["cost"] = cost_of(report, performances[-1], rivals, **memory).to_dict()
+    seconds = ("iteration", [each.seconds_per_frame for each in found.performances])
+    labels = report.curves["refined_seconds_per_frame"].attrs
+    return Report(attributes, report.curves.assign(refined_seconds_per_frame=(*seconds, labels)))
+
+
+def _no_better(performance: Performance, solver: Performance) -> Performance:
+    """The performance with errors that are those of the residual's own solver, but for round-off, set equal to them."""
+    errors = zip(performance.errors, solver.errors, strict=True)
+    return replace(
+        performance,
+        errors=tuple(theirs if math.isclose(ours, theirs, rel_tol=_ROUND_OFF) else ours for ours, theirs in errors),
+    )
+
+
+def _with_own_solver(sweep: SolverSweep, march: March, performance: Performance) -> SolverSweep:
+    """The sweep with the residual's own solver as one more setting, where its numbers are known."""
+    solver = march.stepper if isinstance(march, Resampled) else march
+    if not isinstance(solver, _Setting):
+        return sweep
+    precision = str(solver.dtype).removeprefix("torch.")
+    numbers = solver.resolution, solver.steps_per_frame, precision
+    original = sweep.data_solver
+    made = original is not None and numbers == (original.resolution, original.steps_per_frame, original.precision)
+    own = SolverPoint(solver.resolution, solver.steps_per_frame, solver.time_step, precision, performance, made)
+    return replace(sweep, points=(*sweep.points, own))
+
+
+def _entry(
+    found: Refinement, gains: Sequence[SpeedUp] | None = None, sweep: SolverSweep | None = None
+) -> dict[str, Any]:
+    """What a report says of the iterations, in plain values."""
+    unknown = SpeedUp(None, "There is no speed-up: no setting of a solver was measured.")
+    gains = [unknown] * len(found.performances) if gains is None else gains
+    rows = zip(found.performances, found.residual.T, found.defect.T, gains, strict=True)
+    return {
+        "frames": found.frames,
+        "iterations": [
+            {
+                "iteration": number,
+                "relative_l2": performance.relative_l2,
+                "spread": performance.relative_l2_spread,
+                "residual": _mean(residual),
+                "defect": _mean(defect),
+                "seconds_per_frame": performance.seconds_per_frame,
+                "solver_seconds_per_frame": gain.solver_seconds_per_frame,
+                "speed_up": gain.value,
+                "at_most": gain.at_most,
+                "reason": gain.reason,
+            }
+            for number, (performance, residual, defect, gain) in enumerate(rows)
+        ],
+        "outcomes": found.outcomes,
+        "solver": {
+            "relative_l2": found.solver.relative_l2,
+            "spread": found.solver.relative_l2_spread,
+            "seconds_per_frame": found.solver.seconds_per_frame,
+            "description": found.solver_description,
+        },
+        "sweep": None if sweep is None else sweep.to_dict(),
+    }
+
+
+def _ignore(iterations: int) -> None:
+    """Nobody wants to know of progress."""
+
+
+def _errors(frames: Tensor, truth: Tensor) -> Table:
+    """Relative L2 of each trajectory, mean over lead times and channels, in the precision that a stepper gives."""
+    return _numbers(relative_l2(frames.to(truth.dtype), truth).mean((1, 2)))
+
+
+def _numbers(values: Tensor) -> Table:
+    return values.double().cpu().numpy()
+
+
+def _mean(values: Table) -> float | None:
+    mean = float(values.mean())
+    return mean if math.isfinite(mean) else None
+
+
+def _residual_units(metadata: Metadata, order: float) -> str:
+    """Of a norm in ``H^order`` of the first channel's residual."""
+    rate, length = joint_units(metadata.channels[0].units, metadata.time_units, "/"), metadata.grid.axes[0].units
+    if order == 0 or length == "1":
+        return rate
+    return joint_units(rate, length if order == -1 else f"{length}^{-order:g}", " ")
+
+
+def _described(march: March) -> str:
+    solver = march.stepper if isinstance(march, Resampled) else march
+    details = solver.extra_repr() if isinstance(solver, nn.Module) else ""
+    return f"{type(solver).__name__}({details})"
+
+
+def _about(long_name: str, units: str = "1") -> dict[str, str]:
+    return {"long_name": long_name, "units": units}
