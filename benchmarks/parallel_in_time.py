@@ -5,10 +5,11 @@
 
 One trajectory of the forced flow is wanted, on a grid of some points a side, over a window of frames. The plain solver
 (ETDRK4, the one that made the data) steps it frame after frame. A refined forecast starts from all frames of the window
-at once, from a surrogate or from the solver at its largest useful step, and does Newton iterations whose residual is
-marched for all frames side by side and whose derivative comes from that largest step, frame after frame. So it trades
-arithmetic for fewer calls in a row: it can only win where a call costs more than its arithmetic, which on a CPU means
-small grids, and where the wanted accuracy needs many more steps than stability does.
+at once, from a surrogate or from the solver at its largest useful step. The residual is marched for all frames side by
+side; what is then corrected frame after frame costs only that largest step: its derivative with Newton's method, the
+step itself with parareal. So it trades arithmetic for fewer calls in a row: it can only win where a call costs more
+than its arithmetic, which on a CPU means small grids, and where the wanted accuracy needs many more steps than
+stability does.
 
 Errors are relative L2 over the window against the same grid at steps eight times as fine. Times are CPU seconds of the
 process on one thread, the shortest of some repetitions that take turns. For each error that may be wanted the fastest
@@ -18,6 +19,7 @@ setting of each rival that reaches it on all trajectories counts; plain solvers 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -37,6 +39,7 @@ from pdesurrogate.simulators.navier_stokes import NavierStokes2d
 from pdesurrogate.simulators.recipe import build_simulator
 from pdesurrogate.steppers.base import Stepper
 from pdesurrogate.steppers.refinement.newton import Newton
+from pdesurrogate.steppers.refinement.parareal import Parareal
 from pdesurrogate.steppers.rollout import rollout
 from pdesurrogate.steppers.spectral_refiner import SpectralRefiner
 from pdesurrogate.steppers.surrogate import Surrogate
@@ -123,21 +126,21 @@ def measure(
                 begun = time.process_time()
                 frames = plain(stepper, start.double(), context, case.frames)
                 note("plain", f"{steps} steps", number, relative_error(frames, truth), time.process_time() - begun)
-            for steps in FINE_STEPS:
-                if steps <= useful:
-                    continue
-                for rival, first in (("from the solver", coarse), ("from the surrogate", surrogate)):
-                    refiner = SpectralRefiner(
-                        first,  # type: ignore[arg-type]  # Newton takes any stepper
-                        solver(recipe, case.points, steps),
-                        Newton(sweep=coarse, iterations=ITERATIONS),
-                        tolerance=0.0,
-                        window=case.frames,
-                        metadata=surrogate.metadata,
-                    )
-                    for iteration, (seconds, frames) in enumerate(timed_iterates(refiner, start, context)):
-                        setting = f"{iteration} iterations, {steps} steps"
-                        note(rival, setting, number, relative_error(frames, truth), seconds)
+            rivals = {"from the solver": coarse, "from the surrogate": surrogate}
+            methods = {"Newton": Newton(coarse, iterations=ITERATIONS), "parareal": Parareal(coarse, ITERATIONS)}
+            fine_steps = [steps for steps in FINE_STEPS if steps > useful]
+            for steps, (rival, first), (name, method) in itertools.product(fine_steps, rivals.items(), methods.items()):
+                refiner = SpectralRefiner(
+                    first,
+                    solver(recipe, case.points, steps),
+                    method,
+                    tolerance=0.0,
+                    window=case.frames,
+                    metadata=surrogate.metadata,
+                )
+                for iteration, (seconds, frames) in enumerate(timed_iterates(refiner, start, context)):
+                    setting = f"{iteration} of {name}, {steps} steps"
+                    note(rival, setting, number, relative_error(frames, truth), seconds)
     outcomes: dict[str, list[Outcome]] = {}
     for (rival, setting), by_trajectory in found.items():
         errors, seconds = zip(*by_trajectory.values(), strict=True)
@@ -182,7 +185,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, nargs="+", default=[10, 40], help="windows")
     parser.add_argument("--trajectories", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--machine", default="one thread", help="for the record")
+    parser.add_argument("--machine", default="unnamed", help="for the record")
     parser.add_argument("--output", type=Path, help="Markdown file; also printed")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -194,8 +197,8 @@ def main() -> int:
     lines = [
         "# One trajectory, many frames at once",
         "",
-        f"Machine: {arguments.machine}; torch {torch.__version__}; commit {git_commit()}; surrogate "
-        f"{arguments.checkpoint.stem}; {arguments.trajectories} trajectories, each on its own; shortest of "
+        f"Machine: {arguments.machine}, one thread; torch {torch.__version__}; commit {git_commit()}; "
+        f"surrogate {arguments.checkpoint.stem}; {arguments.trajectories} trajectories, each on its own; shortest of "
         f"{arguments.rounds} rounds. What is compared, and how, stands at the top of `benchmarks/parallel_in_time.py`.",
         "",
     ]
@@ -207,7 +210,8 @@ def main() -> int:
         for frames in arguments.frames:
             case = Case(points, frames)
             begun = time.perf_counter()
-            part = table(case, measure(case, recipe, starts, context, surrogate, arguments.rounds))
+            outcomes = measure(case, recipe, starts, context, surrogate, arguments.rounds)
+            part = table(case, outcomes)
             print("\n".join(part), f"({time.perf_counter() - begun:.0f} s)", flush=True)
             lines += part
     if arguments.output is not None:

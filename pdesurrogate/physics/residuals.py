@@ -85,9 +85,23 @@ def one_interval_defect(
         raise ValueError(f"Expected at least two frames for a defect but got {frames.shape[1]}.")
     if not interval > 0 or (frames_at_once is not None and frames_at_once < 1):
         raise ValueError(f"Expected positive interval and frames_at_once but got {interval} and {frames_at_once}.")
-    starts = frames[:, :-1]
-    parts = starts.split(frames_at_once or starts.shape[1], dim=1)
-    return (frames[:, 1:] - torch.cat([_marched(part, context, march) for part in parts], 1)) / interval
+    return (frames[:, 1:] - march_frames(frames[:, :-1], context, march, frames_at_once)) / interval
+
+
+def march_frames(frames: Tensor, context: Context, march: March, frames_at_once: int | None = None) -> Tensor:
+    """What a march makes of each of ``frames (batch, time, channel, *space)``, side by side; the same shape.
+
+    Args:
+        frames: physical units.
+        context: batched.
+        march: from frame to frame.
+        frames_at_once: as `one_interval_defect` has it.
+
+    Raises:
+        ValueError: if the march gives fields of another shape.
+    """
+    parts = frames.split(frames_at_once or frames.shape[1], dim=1)
+    return torch.cat([_marched(part, context, march) for part in parts], dim=1)
 
 
 def _marched(starts: Tensor, context: Context, march: March) -> Tensor:

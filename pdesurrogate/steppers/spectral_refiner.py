@@ -15,7 +15,7 @@ from pdesurrogate.physics.residuals import March
 from pdesurrogate.steppers.base import Stepper
 from pdesurrogate.steppers.refinement.base import Method, Problem, Residual, State, select_samples
 from pdesurrogate.steppers.refinement.newton import Newton
-from pdesurrogate.steppers.refinement.residuals import Defect, require_same_march
+from pdesurrogate.steppers.refinement.residuals import Defect, require_fitting
 from pdesurrogate.steppers.rollout import rollout
 
 Outcome = Literal["refining", "converged", "stalled", "diverged", "exhausted"]
@@ -60,12 +60,14 @@ class SpectralRefiner(nn.Module):
 
     Args:
         surrogate: what predicts. Methods that change the head, and `Newton` with ``modes``, need a
-            `pdesurrogate.steppers.surrogate.Surrogate` of an `SFNO`; `Newton` without takes any stepper.
+            `pdesurrogate.steppers.surrogate.Surrogate` of an `SFNO`; `Newton` without and `Parareal` take any stepper.
         march: solver of the equation on the grid of the fields, whose step is the frame interval.
-        method: `Newton`, `Adam` or `LBFGS` of `pdesurrogate.steppers.refinement`; three Newton iterations by default.
+        method: `Newton`, `Parareal`, `Adam` or `LBFGS` of `pdesurrogate.steppers.refinement`; three Newton iterations
+            by default.
         residual: what is made small; the `Defect` of the march by default.
         tolerance: residual at which a sample is done, in units of the prediction's own time derivative, which is
-            measured as the residual is. Round-off of the frames is always enough.
+            measured as the residual is, or of the prediction's residual where that is larger. Round-off of the frames
+            is always enough.
         window: frames that are predicted and refined together; as many as the surrogate gives at once by default.
             Methods that change the head take no other number.
         metadata: of the fields; the surrogate's by default.
@@ -90,7 +92,8 @@ class SpectralRefiner(nn.Module):
             raise ValueError("Expected a surrogate that knows its metadata; give them to the refiner.")
         if not tolerance >= 0 or (window is not None and window < 1):
             raise ValueError(f"Expected tolerance >= 0 and window >= 1 but got {tolerance} and {window}.")
-        require_same_march(march, known)
+        for part in (surrogate, march, residual):
+            require_fitting(part, known)
         self.metadata = known
         self.surrogate = surrogate
         self.march = march
@@ -107,6 +110,8 @@ class SpectralRefiner(nn.Module):
     def step(self, history: Tensor, context: Context) -> Tensor:
         """The refined block that follows ``history (batch, time, channel, *space)``, in the history's precision.
 
+        The surrogate is given the history in its own.
+
         Raises:
             ValueError: as the surrogate and the method have it.
         """
@@ -122,11 +127,12 @@ class SpectralRefiner(nn.Module):
         state: State = self.method.begin(problem)
         frames, size = state.frames, self.residual.size(state.residual)
         first, waited = size.clone(), torch.zeros_like(size, dtype=torch.long)
-        goal = self._goal(problem)
+        goal = self._goal(problem, size)
+        # What overflows is no smaller than a goal that does.
         outcome = torch.where(
-            size <= goal,
-            OUTCOMES.index("converged"),
-            torch.where(torch.isfinite(size), OUTCOMES.index("refining"), OUTCOMES.index("diverged")),
+            ~torch.isfinite(size),
+            OUTCOMES.index("diverged"),
+            torch.where(size <= goal, OUTCOMES.index("converged"), OUTCOMES.index("refining")),
         )
         yield Iterate(0, frames, size, outcome)
         running = torch.arange(len(size), device=size.device)
@@ -139,17 +145,18 @@ class SpectralRefiner(nn.Module):
             state = self.method.advance(problem, state)
             found = self.residual.size(state.residual)
             better = found < size[running]
-            frames, size = frames.clone(), size.clone()
-            frames[running[better]], size[running[better]] = state.frames[better], found[better]
+            improved = better.reshape(-1, *(1,) * (frames.ndim - 1))
+            frames = frames.index_copy(0, running, torch.where(improved, state.frames, frames[running]))
+            size = size.index_copy(0, running, torch.where(better, found, size[running]))
             waited[running] = torch.where(better, 0, waited[running] + 1)
             lost = ~torch.isfinite(found) | (found > _DIVERGED * first[running])
             outcome = outcome.clone()
             outcome[running] = torch.where(
-                found <= goal[running],
-                OUTCOMES.index("converged"),
+                lost,
+                OUTCOMES.index("diverged"),
                 torch.where(
-                    lost,
-                    OUTCOMES.index("diverged"),
+                    found <= goal[running],
+                    OUTCOMES.index("converged"),
                     torch.where(
                         waited[running] >= self.method.patience,
                         OUTCOMES.index("stalled"),
@@ -161,18 +168,27 @@ class SpectralRefiner(nn.Module):
 
     def _problem(self, history: Tensor, context: Context) -> Problem:
         history, context = _outside_inference(history), map_context(_outside_inference, context)
+        given = history.to(_precision(self.surrogate, history))
         if self.window is None:
-            prediction = self.surrogate.step(history, context)
+            prediction = self.surrogate.step(given, context)
         else:
-            prediction = torch.cat(list(rollout(self.surrogate, history, context, self.window)), dim=1)
+            prediction = torch.cat(list(rollout(self.surrogate, given, context, self.window)), dim=1)
         return Problem(self.surrogate, history, prediction, context, self.residual, self.metadata.grid.periods)
 
-    def _goal(self, problem: Problem) -> Tensor:
-        """Size of a residual at which nothing is left to do, ``(batch,)``."""
+    def _goal(self, problem: Problem, size: Tensor) -> Tensor:
+        """Size of a residual at which nothing is left to do, where that of the prediction is ``size``; ``(batch,)``."""
         frames = torch.cat([problem.first, problem.prediction.double()], dim=1)
         rate = frames.diff(dim=1) / self.metadata.frame_interval
         round_off = frames[:, 1:] * (_ROUND_OFF / self.metadata.frame_interval)
-        return torch.maximum(self.tolerance * self.residual.size(rate), self.residual.size(round_off))
+        # The rate of frames that stand still is nothing, their residual what it should be.
+        unit = torch.maximum(self.residual.size(rate), size)
+        return torch.maximum(self.tolerance * unit, self.residual.size(round_off))
+
+
+def _precision(surrogate: Stepper, history: Tensor) -> torch.dtype:
+    """That of a network's weights, and of the history for what has none."""
+    weights = surrogate.parameters() if isinstance(surrogate, nn.Module) else iter(())
+    return next((weight.dtype for weight in weights), history.dtype)
 
 
 def _outside_inference(values: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pdesurrogate.steppers.refinement.descent import LBFGS, Adam
     from pdesurrogate.steppers.refinement.head import enlarged_head
     from pdesurrogate.steppers.refinement.newton import Newton
+    from pdesurrogate.steppers.refinement.parareal import Parareal
     from pdesurrogate.steppers.refinement.residuals import AnalyticResidual, Defect, SelfStartedResidual
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Defect",
     "Method",
     "Newton",
+    "Parareal",
     "Path",
     "Problem",
     "Residual",
@@ -34,6 +36,7 @@ __getattr__, __dir__ = lazy_face(
         "LBFGS": "descent",
         "Method": "base",
         "Newton": "newton",
+        "Parareal": "parareal",
         "Path": "base",
         "Problem": "base",
         "Residual": "base",

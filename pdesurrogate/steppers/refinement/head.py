@@ -61,7 +61,8 @@ def enlarged_head(
         surrogate: of an `SFNO`, with target ``"state"``.
         history: physical units.
         modes: waves ``(x, y, time)`` as an `SFNO` counts them, at least the trained ones; if not given, all inside the
-            2/3 mask of the grid and all that a period of the head holds in time.
+            2/3 mask of the grid and all that a period of the head holds in time. More in time add nothing and are left
+            out.
         compat: ``"torch-cfd"`` for the released code's units of the bias, those of a transform that is not divided by
             the number of points, and its mistake: the trained bias without the strength that it was trained with.
 
@@ -77,12 +78,13 @@ def enlarged_head(
     history = history[:, history.shape[1] - surrogate.history_frames :]
     space = (history.shape[3], history.shape[4])
     trained = network.modes
+    longest = max(trained[2], network.times_out(history).period // 2 + 1)
     if modes is None:
         modes = (
             # Both signs of the last wave that is less than a third of the points.
             max(trained[0], (space[0] + 2) // 3),
             max(trained[1], (space[1] + 2) // 3),
-            max(trained[2], network.times_out(history).period // 2 + 1),
+            longest,
         )
     if any(new < old for new, old in zip(modes, trained, strict=True)) or any(
         2 * new > size for new, size in zip(modes, space, strict=False)
@@ -90,8 +92,9 @@ def enlarged_head(
         raise ValueError(
             f"Expected modes of at least the trained {trained} and at most half of the grid {space} but got {modes}."
         )
+    modes = (modes[0], modes[1], min(modes[2], longest))
     with torch.no_grad():
-        normalized = surrogate.normalizer.normalize(history)
+        normalized = surrogate.normalizer.normalize(history.to(network.head.weight.dtype))
         linear = network.linear_head(normalized, modes)
     head = network.head
     strength, factor = head.bias_strength * linear.bias_factor, 1.0

@@ -11,7 +11,7 @@ from pdesurrogate.models.sfno import SFNO, Times
 from pdesurrogate.physics.residuals import March, march_tangent
 from pdesurrogate.physics.spectral import integer_wavenumbers
 from pdesurrogate.steppers.refinement.base import Path, Problem, positive
-from pdesurrogate.steppers.refinement.residuals import Defect, require_same_march
+from pdesurrogate.steppers.refinement.residuals import Defect, require_fitting, required_defect
 from pdesurrogate.steppers.surrogate import Surrogate
 
 
@@ -34,7 +34,7 @@ class Newton(nn.Module):
         sweep: gives the derivative; the residual's own march by default. A solver on a coarser grid wants to be wrapped
             in `pdesurrogate.steppers.resampled.Resampled`.
         modes: of a head ``(x, y, time)``, as an `SFNO` counts them, whose span an update is projected on; an update may
-            be anything by default.
+            be anything by default. Waves in time that a period of the head does not hold add nothing.
         iterations: at most.
 
     Raises:
@@ -58,19 +58,18 @@ class Newton(nn.Module):
 
         Raises:
             ValueError: for another residual, for a sweep of other fields, and with modes for frames that are not those
-                of an `SFNO`.
+                of an `SFNO` or for a grid that has fewer.
         """
-        if not isinstance(problem.residual, Defect):
-            raise ValueError(
-                f"Expected the defect of a march for Newton but got {type(problem.residual).__name__}; "
-                "use Adam or LBFGS with it."
-            )
+        defect = required_defect(problem.residual, self)
         if self.sweep is not None:
-            require_same_march(self.sweep, problem.residual.metadata)
+            require_fitting(self.sweep, defect.metadata)
         if self.modes is not None:
             _head_times(problem)
+            space = tuple(problem.prediction.shape[-2:])
+            if any(2 * kept > size for kept, size in zip(self.modes, space, strict=False)):
+                raise ValueError(f"Expected modes of at most half of the grid {space} but got {tuple(self.modes)}.")
         frames = problem.prediction.double()
-        return NewtonState(frames, problem.residual.of(Path(problem.first, frames), problem.context))
+        return NewtonState(frames, defect.of(Path(problem.first, frames), problem.context))
 
     def advance(self, problem: Problem, state: NewtonState) -> NewtonState:
         """One iteration."""
@@ -99,7 +98,7 @@ def _project(update: Tensor, modes: tuple[int, int, int], problem: Problem) -> T
     """
     shape = update.shape[-2:]
     low = [
-        (wave.abs() < kept) | (2 * kept >= size)
+        (wave.abs() < kept) | (2 * kept == size)
         for wave, kept, size in zip(integer_wavenumbers(shape, device=update.device), modes[:2], shape, strict=True)
     ]
     spectrum = torch.fft.rfft2(update) * (low[0] & low[1])

@@ -18,7 +18,7 @@ from pdesurrogate.physics.residuals import (
     self_started_residual,
     vorticity_residual,
 )
-from pdesurrogate.steppers.refinement.base import Path, positive
+from pdesurrogate.steppers.refinement.base import Method, Path, Residual, positive
 
 
 class Defect(nn.Module):
@@ -41,7 +41,7 @@ class Defect(nn.Module):
         self, march: March, metadata: Metadata, order: float = -1.0, frames_at_once: int | None = None
     ) -> None:
         super().__init__()
-        require_same_march(march, metadata)
+        require_fitting(march, metadata)
         self.march = march
         self.metadata = metadata
         self.interval = metadata.frame_interval
@@ -89,6 +89,7 @@ class AnalyticResidual:
 
     def __init__(self, metadata: Metadata, forcing: Tensor | None = None, order: float = -1.0) -> None:
         _require_vorticity(metadata)
+        self.metadata = metadata
         self.periods = metadata.grid.periods
         self.parameters = metadata.parameters
         self.forcing = forcing
@@ -123,6 +124,7 @@ class SelfStartedResidual:
 
     def __init__(self, metadata: Metadata, forcing: Tensor | None = None, time_step: float = 1e-6) -> None:
         _require_vorticity(metadata)
+        self.metadata = metadata
         self.periods = metadata.grid.periods
         self.parameters = metadata.parameters
         self.forcing = forcing
@@ -161,13 +163,27 @@ def parameter(
     return fields.new_full((len(fields), *(1,) * (fields.ndim - 1)), default)
 
 
-def require_same_march(march: March, metadata: Metadata) -> None:
-    """Refuse a march, as far as it says what it steps, that steps other fields than the data's or another interval.
+def required_defect(residual: Residual, method: Method) -> Defect:
+    """The residual, for a method that steps through time with its march.
+
+    Raises:
+        ValueError: if it is another one.
+    """
+    if not isinstance(residual, Defect):
+        raise ValueError(
+            f"Expected the defect of a march for {type(method).__name__} but got {type(residual).__name__}; "
+            "use Adam or LBFGS with it."
+        )
+    return residual
+
+
+def require_fitting(part: object, metadata: Metadata) -> None:
+    """Refuse a march, and what else may say so, for other fields than the data's or another interval.
 
     Raises:
         ValueError: naming the difference.
     """
-    theirs = getattr(march, "metadata", None)
+    theirs = getattr(part, "metadata", None)
     if isinstance(theirs, Metadata):
         theirs.require_same_fields(metadata, what="the prediction to refine")
 
