@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from pdesurrogate.evaluation.baselines import solver_sweep
 from pdesurrogate.evaluation.cost import Conditions, Performance, SolverPoint, SolverSweep, SpeedUp, cost_of, speed_up
 from pdesurrogate.evaluation.evaluator import Evaluator
+from pdesurrogate.evaluation.recipes import equation_solver
 from pdesurrogate.evaluation.report import Report
 from pdesurrogate.fields.batch import collate, map_context
 from pdesurrogate.fields.grid import Metadata
@@ -37,8 +39,8 @@ from pdesurrogate.steppers.spectral_refiner import OUTCOMES, SpectralRefiner
 
 Table = NDArray[np.float64]
 
-# Seconds of a measurement after which its time needs no repetition.
-_LONG = 30.0
+# Seconds of a measurement after which its time needs no repetition: plans and caches are a small part of it.
+_LONG = 5.0
 # Share of the frame interval by which a time may be off: archives may hold times in single precision.
 _EVEN = 1e-3
 # Errors of a refinement and of its own solver that are as close differ by what the last iteration left.
@@ -51,7 +53,8 @@ _SAME_PARAMETER = 1e-5
 class Refinement:
     """What the iterations of a refiner made of one block of frames of every trajectory.
 
-    Iteration 0 is the surrogate alone. Where a trajectory was done earlier, its last values stand for all further
+    Iteration 0 is the surrogate alone, or what a method that sets up a head of its own, as the released recipe does,
+    makes of it before the first step. Where a trajectory was done earlier, its last values stand for all further
     iterations. The frames of least residual are kept, so residuals never grow; errors may.
 
     Attributes:
@@ -89,9 +92,9 @@ class Refinement:
 class RefinementTrial:
     """Measures a refiner after every iteration, on the first block after one frame of every trajectory.
 
-    The first of several repetitions pays for plans and caches; its times count only where there are no others. Of these
-    the shortest time of each iteration counts: what else the machine does only adds. Batches that are smaller than the
-    first are not timed.
+    Times are taken as `StepClock` takes them: the median over the batches of a repetition, of those as large as the
+    first, and the shortest over repetitions, since what else the machine does only adds. The very first batch also pays
+    for plans and caches; it is counted only where there is no other.
 
     Args:
         refiner: to be measured; it is moved to the device and stays.
@@ -127,6 +130,7 @@ class RefinementTrial:
         self.device = torch.device(device)
         self.frames = self._block()
         self._passes: list[_Pass] = []
+        self._made: deque[_Made] = deque()
 
     @property
     def stepper(self) -> Stepper:
@@ -139,23 +143,39 @@ class RefinementTrial:
         return self._on_data_grid(self.refiner.surrogate)
 
     @property
+    def replayed(self) -> Stepper:
+        """`stepper`, which takes each block that the first repetition made from there instead of making it again.
+
+        For an evaluation of the same trajectories at the same batch size, once; anything else is made anew. The
+        seconds that an evaluation finds are those of nothing; `add_refinement` puts in the trial's own.
+        """
+        return _Replayed(self.stepper, self._made)
+
+    @property
+    def seconds(self) -> float:
+        """That the first repetition took, measuring included."""
+        return self._passes[0].elapsed
+
+    @property
     def takes_long(self) -> bool:
         """Whether a repetition takes so long that one is enough."""
         return self._passes[-1].elapsed > _LONG
 
-    def measure(self, repetitions: int = 3, progress: Callable[[int, int], None] | None = None) -> None:
-        """Measure, a few times; what takes long is not repeated.
+    def measure(self, timed: int = 2, progress: Callable[[int, int], None] | None = None) -> None:
+        """Refine every trajectory, again and again until enough batches were timed; what takes long is not repeated.
 
         Args:
-            repetitions: at most.
+            timed: batches to be timed after the very first.
             progress: told (iterations done, iterations in all).
 
         Raises:
-            ValueError: if there is no repetition, or what the refiner raises.
+            ValueError: if no batch is to be timed, or what the refiner raises.
         """
-        if repetitions < 1:
-            raise ValueError(f"Expected at least one repetition but got {repetitions}.")
-        parts = repetitions * self.refiner.method.iterations * -(-len(self.trajectories) // self.batch_size)
+        if timed < 1:
+            raise ValueError(f"Expected at least one batch to be timed but got {timed}.")
+        count = len(self.trajectories)
+        repetitions = -(-(timed + 1) // max(count // self.batch_size, 1))
+        parts = repetitions * self.refiner.method.iterations * -(-count // self.batch_size)
         done = 0
 
         def advance(iterations: int) -> None:
@@ -168,6 +188,8 @@ class RefinementTrial:
             self.again(advance)
             if self.takes_long:
                 break
+        if progress is not None:
+            progress(parts, parts)
 
     def again(self, advance: Callable[[int], None] | None = None) -> None:
         """One more repetition; ``advance`` is told how many iterations were done since it was last told."""
@@ -176,21 +198,25 @@ class RefinementTrial:
         for first in range(0, len(self.trajectories), self.batch_size):
             numbers = range(first, min(first + self.batch_size, len(self.trajectories)))
             batches.append(self._refined(numbers, advance or _ignore))
-        whole = [batch for batch in batches if len(batch.solver_errors) == len(batches[0].solver_errors)]
-        share = 1 / (len(batches[0].solver_errors) * self.frames)
+        size = len(batches[0].solver_errors)
+        seconds = [batch.seconds for batch in batches if len(batch.solver_errors) == size]
+        cold = not self._passes and len(seconds) == 1
+        if not self._passes:
+            seconds = seconds[1:] or seconds
         self._passes.append(
             _Pass(
                 np.concatenate([batch.values for batch in batches]),
                 np.concatenate([batch.solver_errors for batch in batches]),
-                share * np.mean([batch.seconds for batch in whole], axis=0),
+                np.median(seconds, axis=0) / (size * self.frames),
                 self._now() - begun,
+                cold,
             )
         )
 
     def measured(self, conditions: Conditions | None = None) -> Refinement:
         """Everything so far; the performances state the conditions."""
         first = self._passes[0]
-        seconds = np.stack([one.seconds for one in self._passes[1:] or self._passes])
+        seconds = np.stack([one.seconds for one in self._passes if not one.cold] or [first.seconds])
 
         def performance(errors: Table, times: Table) -> Performance:
             scatter = float(times.max() / times.min()) if len(times) > 1 else None
@@ -252,7 +278,9 @@ class RefinementTrial:
             alone = self._now() - begun
             # The way to the refiner's grid is part of its time.
             watched.begun = self._now()
-            self._on_data_grid(watched).step(history, context)
+            block = self._on_data_grid(watched).step(history, context)
+            if not self._passes:
+                self._made.append(_Made(history[:, -1:].cpu(), block.cpu()))
             begun = self._now()
             march = self._on_data_grid(_Marched(self.refiner.march))
             marched = torch.cat(list(rollout(march, history[:, -1:].double(), context, self.frames)), dim=1)
@@ -285,12 +313,60 @@ class _Batch(NamedTuple):
 
 
 class _Pass(NamedTuple):
-    """All batches: as `_Batch`, but that ``seconds`` are for a frame of a trajectory; and those of everything."""
+    """All batches: as `_Batch`, but that ``seconds`` are for a frame of a trajectory.
+
+    Attributes:
+        elapsed: seconds of everything.
+        cold: whether its times are those of the very first batch.
+    """
 
     values: Table
     solver_errors: Table
     seconds: Table
     elapsed: float
+    cold: bool
+
+
+class _Made(NamedTuple):
+    """A block of a batch and the last given frame before it, on the CPU."""
+
+    last: Tensor
+    block: Tensor
+
+
+class _Replayed(nn.Module):
+    """A stepper that takes blocks from a queue, where the next one there follows the frame that is given.
+
+    Each is given twice: an evaluator that measures the memory of a step, on its second run, need not wait for the
+    first.
+    """
+
+    def __init__(self, stepper: Stepper, made: deque[_Made]) -> None:
+        super().__init__()
+        self.stepper = stepper
+        self._made = made
+        self._given: _Made | None = None
+
+    @property
+    def history_frames(self) -> int:
+        """As the stepper has it."""
+        return self.stepper.history_frames
+
+    @property
+    def metadata(self) -> Metadata | None:
+        """As the stepper has it."""
+        return getattr(self.stepper, "metadata", None)
+
+    def step(self, history: Tensor, context: Context) -> Tensor:
+        """The block that follows."""
+        last, again = history[:, -1:].cpu(), self._given
+        if self._made and torch.equal(self._made[0].last, last):
+            self._given = self._made.popleft()
+            return self._given.block.to(history.device)
+        self._given = None
+        if again is not None and torch.equal(again.last, last):
+            return again.block.to(history.device)
+        return self.stepper.step(history, context)
 
 
 class _Watched:
@@ -365,7 +441,7 @@ class _Marched:
 def require_same_equation(march: March, trajectories: Sequence[Trajectory]) -> None:
     """Refuse trajectories that the march cannot have made: a residual would blame the model for what is not its fault.
 
-    Fields and frame interval, even spacing in time, and, where march and context state them, parameters and forcing.
+    Fields and frame interval, even spacing in time, and, where march and data state them, parameters and forcing.
 
     Args:
         march: a solver, perhaps in `Resampled`.
@@ -381,6 +457,7 @@ def require_same_equation(march: March, trajectories: Sequence[Trajectory]) -> N
     if isinstance(theirs, Metadata):
         theirs.require_same_fields(trajectories[0].metadata, what=f"data set {trajectories[0].metadata.name!r}")
     parameters: Mapping[str, float] = getattr(solver, "parameters_by_name", {})
+    forcing, of_recipe = getattr(solver, "forcing_field", None), _forcing_of_recipe(trajectories[0])
     for number, trajectory in enumerate(trajectories):
         interval = trajectory.metadata.frame_interval
         uneven = ((trajectory.times.diff() / interval - 1).abs() > _EVEN).nonzero()
@@ -398,13 +475,23 @@ def require_same_equation(march: March, trajectories: Sequence[Trajectory]) -> N
                     f"Expected the {name} {value:g} of the solver but trajectory {number} states {stated[name]:g}; "
                     "give a solver of that value, and refine trajectories of several values apart."
                 )
-        _require_forcing(getattr(solver, "forcing_field", None), trajectory, number)
+        own = trajectory.context.forcing
+        _require_forcing(forcing, of_recipe if own is None else own, number)
 
 
-def _require_forcing(ours: Tensor | None, trajectory: Trajectory, number: int) -> None:
-    given = trajectory.context.forcing
+def _forcing_of_recipe(trajectory: Trajectory) -> Tensor | None:
+    """By the recipe of the data, zero where it has none; ``None`` where it is not known."""
+    try:
+        solver = equation_solver(trajectory.metadata, trajectory.shape[2:])
+    except (ValueError, TypeError, ImportError):
+        return None
+    if solver is None:
+        return None
+    return torch.zeros(1, *solver.shape) if solver.forcing_field is None else solver.forcing_field
+
+
+def _require_forcing(ours: Tensor | None, given: Tensor | None, number: int) -> None:
     if given is None:
-        # The recipe of the data, which the march was built from, states it.
         return
     cure = "give a solver with the forcing of the data."
     if ours is None:
@@ -425,8 +512,11 @@ def _require_forcing(ours: Tensor | None, trajectory: Trajectory, number: int) -
 def add_refinement(report: Report, trial: RefinementTrial, settings: Mapping[str, Any]) -> Report:
     """A report with what each iteration made of the first block, as curves and as the entry ``refinement``.
 
+    Where the report is of that one block, its times are those of the trial, and what an evaluation of
+    `RefinementTrial.replayed` did not do is in its wall time.
+
     Args:
-        report: of the refined stepper on the trajectories of the trial.
+        report: of the refined stepper, perhaps replayed, on the trajectories of the trial.
         trial: that was made.
         settings: entries ``method``, ``residual`` and ``march``, in plain values.
     """
@@ -446,7 +536,13 @@ def add_refinement(report: Report, trial: RefinementTrial, settings: Mapping[str
     }
     iterations = ("iteration", np.arange(len(seconds)), _about("iterations of the refinement"))
     together = report.curves.assign(curves).assign_coords(iteration=iterations)
-    return Report({**report.attributes, "refinement": entry}, together)
+    attributes = {**report.attributes, "refinement": entry}
+    if report.attributes["data"]["frames"] == trial.frames:
+        run, last = report.attributes["run"], found.performances[-1]
+        wall_time = run["wall_time_s"] + trial.seconds
+        attributes["run"] = {**run, "seconds_per_frame": last.seconds_per_frame, "wall_time_s": wall_time}
+        attributes["cost"] = cost_of(report, last, None, **_memory(report)).to_dict()
+    return Report(attributes, together)
 
 
 def add_solver(
@@ -477,15 +573,18 @@ def add_solver(
     """
     device, data, run = str(trial.device), report.attributes["data"], report.attributes["run"]
     evaluator = Evaluator(lambda plan: {"errors": ErrorMetric(plan)}, batch_size=trial.batch_size, device=device)
-    refined = trial.stepper
+    refined, turns = trial.stepper, 0
 
     def evaluate(candidate: Stepper) -> Report:
+        nonlocal turns
         if candidate is not refined:
             return evaluator(
                 candidate, trial.trajectories, trial.frames, split=data["split"], start_frame=trial.start_frame
             )
-        if not trial.takes_long:
+        # It took its first turn when the trial was made.
+        if turns and not trial.takes_long:
             trial.again()
+        turns += 1
         seconds = trial.measured().performances[-1].seconds_per_frame
         return Report({**report.attributes, "run": {**run, "seconds_per_frame": seconds}}, report.curves)
 
@@ -502,8 +601,7 @@ def add_solver(
         "refinement": {**report.attributes["refinement"], **_entry(found, gains, sweep)},
     }
     if data["frames"] == trial.frames:
-        memory = {key: report.attributes["cost"][key] for key in ("peak_memory_bytes", "module_bytes")}
-        attributes["cost"] = cost_of(report, performances[-1], rivals, **memory).to_dict()
+        attributes["cost"] = cost_of(report, performances[-1], rivals, **_memory(report)).to_dict()
     seconds = ("iteration", [each.seconds_per_frame for each in found.performances])
     labels = report.curves["refined_seconds_per_frame"].attrs
     return Report(attributes, report.curves.assign(refined_seconds_per_frame=(*seconds, labels)))
@@ -527,6 +625,10 @@ def _with_own_solver(sweep: SolverSweep, march: March, performance: Performance)
     numbers = solver.resolution, solver.steps_per_frame, precision
     original = sweep.data_solver
     made = original is not None and numbers == (original.resolution, original.steps_per_frame, original.precision)
+    if made and original is not None:
+        # One solver, timed twice.
+        shortest = min(performance.seconds_per_frame, original.performance.seconds_per_frame)
+        performance = replace(performance, seconds_per_frame=shortest)
     own = SolverPoint(solver.resolution, solver.steps_per_frame, solver.time_step, precision, performance, made)
     return replace(sweep, points=(*sweep.points, own))
 
@@ -564,6 +666,10 @@ def _entry(
         },
         "sweep": None if sweep is None else sweep.to_dict(),
     }
+
+
+def _memory(report: Report) -> dict[str, Any]:
+    return {key: report.attributes["cost"][key] for key in ("peak_memory_bytes", "module_bytes")}
 
 
 def _ignore(iterations: int) -> None:

@@ -32,17 +32,17 @@ from pdesurrogate.viz.style import (
 # Iterations that are named along the line of the right panel.
 _NAMED = 5
 # Settings of the solver whose times differ by a smaller factor share a name.
-_CLOSE = 1.3
+_CLOSE = 1.6
 
 
 def plot_refinement(report: Report, *, axes: Sequence[Axes] | Panels | None = None) -> Panels:
     """Left: error and residual by iteration. Right: error against time for a frame, with the plain solver beside.
 
-    Lines are means over trajectories, bands reach from the lowest to the highest. The residual is that of the surrogate
-    times what the axis says; where the method makes another one small, the defect of the solver is drawn too. The
-    horizontal line is the error of the residual's own solver from the last given frame, below which no refinement with
-    it can go; right, a diamond marks its time. Squares there are the solver at many resolutions and time steps: a
-    refinement gains where it lies left of their line.
+    Lines are means over trajectories, bands reach from the lowest to the highest. The residual is in units of the
+    surrogate's; where the method makes another one small, the defect of the solver is drawn too. The horizontal line is
+    the error of the residual's own solver from the last given frame, which a refinement with it comes to; right, a
+    diamond marks its time. Squares there are the solver at many resolutions and time steps: a refinement gains where it
+    lies left of their line.
 
     Args:
         report: with the entry ``refinement``, of ``pdesurrogate refine``.
@@ -70,17 +70,17 @@ def plot_refinement(report: Report, *, axes: Sequence[Axes] | Panels | None = No
 def _draw_iterations(axes: Axes, report: Report, entry: dict[str, Any]) -> None:
     set_scale(axes.yaxis, "log")
     lines = {"relative L2 error": (report.curves["refined_relative_l2"].values, False)}
-    sees = entry["residual"].get("name") == "defect"
-    lines["residual" if sees else "residual that is made small"] = report.curves["refined_residual"].values, True
+    sees = _sees(entry)
+    lines["residual" if sees else "minimized residual"] = report.curves["refined_residual"].values, True
     if not sees:
         lines["defect of the solver"] = report.curves["refined_defect"].values, True
     number = np.asarray(report.curves["iteration"].values, dtype=np.float64)
     for place, (label, (values, relative)) in enumerate(lines.items()):
         scale = _first_mean(values) if relative else 1.0
-        note = ", the surrogate's being 1" if relative else ""
+        note = " over the surrogate's" if relative else ""
         look = {"color": color(place), "marker": "o" if len(number) <= 12 else None, "markersize": 5}
         draw_band(axes, number, _range(values / scale), label + note, **look)
-    _draw_floor(axes, entry, "error of the residual's own solver")
+    _draw_floor(axes, entry, f"error of the {_solver_name(entry)}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("iteration")
     axes.set_ylabel("error, residual")
@@ -93,7 +93,7 @@ def _draw_iterations(axes: Axes, report: Report, entry: dict[str, Any]) -> None:
 def _draw_times(axes: Axes, report: Report, entry: dict[str, Any]) -> None:
     name = report.attributes["model"]["name"]
     solver = entry["solver"]
-    points = [CostPoint("residual's own solver", "baseline", solver["seconds_per_frame"], _number(solver))]
+    points = [CostPoint(_solver_name(entry), "baseline", solver["seconds_per_frame"], _number(solver))]
     plot_cost_accuracy([*points, *_settings(entry["sweep"])], axes=axes)
     axes.margins(x=0.08, y=0.15)
     for line in axes.get_lines():
@@ -102,13 +102,22 @@ def _draw_times(axes: Axes, report: Report, entry: dict[str, Any]) -> None:
     rows = entry["iterations"]
     seconds, errors = [row["seconds_per_frame"] for row in rows], [_number(row) for row in rows]
     marked = evenly_spread(len(rows), _NAMED)
-    axes.plot(seconds, errors, color=color(0), marker="o", markevery=marked, markersize=7, label=name, zorder=3)
+    axes.plot(
+        seconds,
+        errors,
+        color=color(0),
+        marker="o",
+        markevery=marked,
+        markersize=7,
+        label=f"{name}, by iteration",
+        zorder=3,
+    )
     for place in marked:
         if math.isfinite(errors[place]):
             axes.annotate(
                 str(rows[place]["iteration"]),
                 (seconds[place], errors[place]),
-                (7, -4),
+                (6, 6),
                 textcoords="offset points",
                 color=color(0),
                 path_effects=HALO,
@@ -125,6 +134,15 @@ def _draw_floor(axes: Axes, entry: dict[str, Any], label: str | None) -> None:
     error = entry["solver"]["relative_l2"]
     if error:
         axes.axhline(error, **GUIDE, label=label)
+
+
+def _sees(entry: dict[str, Any]) -> bool:
+    """Whether the solver's own defect is what is made small."""
+    return bool(entry["residual"].get("name") == "defect")
+
+
+def _solver_name(entry: dict[str, Any]) -> str:
+    return "residual's own solver" if _sees(entry) else "equation's solver"
 
 
 def _settings(sweep: dict[str, Any] | None) -> list[CostPoint]:
