@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pdesurrogate.steppers.spectral_refiner import SpectralRefiner
     from pdesurrogate.steppers.surrogate import Surrogate
 
-METHODS = {"newton": "Newton", "lbfgs": "L-BFGS", "adam": "Adam", "released": "released recipe"}
+METHODS = {"newton": "Newton", "parareal": "parareal", "lbfgs": "L-BFGS", "adam": "Adam", "released": "released recipe"}
 # Of the released notebooks; in the units of its own head.
 _RELEASED = {"iterations": 100, "bias_rate": 1e-2, "weight_rate": 1e-4}
 # Rows of the printed table.
@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--method",
         choices=METHODS,
         default="newton",
-        help="newton: all frames at once, for any network; lbfgs, adam: the last layer of an SFNO, enlarged; "
+        help="newton, parareal: all frames at once, for any network; lbfgs, adam: the last layer of an SFNO, enlarged; "
         "released: as the authors' notebooks have it, with their blind residual; default: %(default)s",
     )
     parser.add_argument("--iterations", type=int, metavar="N", help="at most; default: as the method has it")
@@ -71,10 +71,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--tolerance",
         type=float,
         metavar="SIZE",
-        help="residual at which a trajectory is done, over the size of its change in time; default: 1e-9, released: 0",
+        help="residual at which a trajectory is done, over the size of its change in time or, where that is larger, "
+        "of the prediction's residual; default: 1e-9, released: 0",
     )
     parser.add_argument(
-        "--window", type=int, metavar="N", help="frames refined together, newton only; default: as the network gives"
+        "--window",
+        type=int,
+        metavar="N",
+        help="frames refined together, newton and parareal only; default: as the network gives",
     )
     parser.add_argument(
         "--steps-per-frame", type=int, metavar="M", help="time steps of the residual's solver; default: as the data's"
@@ -91,7 +95,8 @@ def build_parser() -> argparse.ArgumentParser:
         type=int,
         nargs=2,
         metavar=("N", "M"),
-        help="newton's derivative from a cheaper solver: N points a side, M time steps a frame, single precision",
+        help="a cheaper solver for newton's derivative, or for parareal, which needs one: N points a side, M time "
+        "steps a frame; in single precision for newton",
     )
     parser.add_argument(
         "--solver",
@@ -196,21 +201,34 @@ def main(argv: list[str]) -> int:
 
 def _check_options(arguments: argparse.Namespace) -> None:
     """Refuse options that do not go together."""
-    newton, released = arguments.method == "newton", arguments.method == "released"
+    method = arguments.method
+    newton, released = method == "newton", method == "released"
+    changes_frames = method in ("newton", "parareal")
     changes_head = "which changes the network's last layer"
     for given, message in (
-        (newton and arguments.residual == "analytic", "Expected --residual defect with --method newton; use adam."),
+        (
+            changes_frames and arguments.residual == "analytic",
+            f"Expected --residual defect with --method {method}; use adam.",
+        ),
         (
             released and (arguments.residual is not None or arguments.order is not None),
             "Expected neither --residual nor --order with --method released, which has its own; use adam.",
         ),
         (
-            not newton and arguments.coarse_sweep is not None,
-            f"Expected no --coarse-sweep with --method {arguments.method}; it is for newton.",
+            not changes_frames and arguments.coarse_sweep is not None,
+            f"Expected no --coarse-sweep with --method {method}; it is for newton and parareal.",
         ),
         (
-            not newton and arguments.window is not None,
-            f"Expected no --window with --method {arguments.method}, {changes_head}; use newton, or leave it out.",
+            method == "parareal" and arguments.coarse_sweep is None,
+            "Expected --coarse-sweep N M with --method parareal: it steps through time with a cheap solver.",
+        ),
+        (
+            method == "parareal" and arguments.modes is not None,
+            "Expected no --modes with --method parareal, which changes all waves; use newton.",
+        ),
+        (
+            not changes_frames and arguments.window is not None,
+            f"Expected no --window with --method {method}, {changes_head}; use newton, or leave it out.",
         ),
         (
             newton and arguments.modes is not None and arguments.window is not None,
@@ -251,7 +269,7 @@ def _surrogate(arguments: argparse.Namespace, trajectory: Trajectory) -> tuple[S
     surrogate, card = surrogate_from(arguments.checkpoint)
     assert isinstance(surrogate, Surrogate)
     surrogate.metadata.require_same_fields(trajectory.metadata, what=f"data set {trajectory.metadata.name!r}")
-    needs_head = arguments.method != "newton" or arguments.modes is not None
+    needs_head = arguments.method not in ("newton", "parareal") or arguments.modes is not None
     if needs_head and not (isinstance(surrogate.network, SFNO) and surrogate.target == "state"):
         option = "--modes" if arguments.method == "newton" else f"--method {arguments.method}"
         raise ValueError(
@@ -273,7 +291,8 @@ def _refiner(
     residual, residual_settings = _residual(arguments, march, trajectory.metadata)
     method, method_settings = _method(arguments, trajectory.metadata, resolution)
     predicting: Stepper = surrogate
-    if resolution != trajectory.shape[-1] and arguments.method == "newton" and arguments.modes is None:
+    frames_alone = arguments.method in ("newton", "parareal") and arguments.modes is None
+    if resolution != trajectory.shape[-1] and frames_alone:
         # A head on the finer grid needs the network there; frames alone can come from where it was trained.
         predicting = Resampled(surrogate, trajectory.shape[-1])
     tolerance = {} if arguments.tolerance is None else {"tolerance": arguments.tolerance}
@@ -346,20 +365,20 @@ def _method(arguments: argparse.Namespace, metadata: Metadata, resolution: int) 
     """How it is made small, and its settings."""
     from pdesurrogate.steppers.refinement.descent import LBFGS, Adam
     from pdesurrogate.steppers.refinement.newton import Newton
-    from pdesurrogate.steppers.resampled import Resampled
+    from pdesurrogate.steppers.refinement.parareal import Parareal
 
-    given: dict[str, Any] = {"modes": None if arguments.modes is None else tuple(arguments.modes)}
-    if arguments.iterations is not None:
-        given["iterations"] = arguments.iterations
     settings: dict[str, Any] = {"name": arguments.method, "modes": arguments.modes}
+    count = {} if arguments.iterations is None else {"iterations": arguments.iterations}
+    given: dict[str, Any] = {"modes": None if arguments.modes is None else tuple(arguments.modes), **count}
     method: Method
     if arguments.method == "newton":
-        sweep: March | None = None
-        if arguments.coarse_sweep is not None:
-            coarse, steps = arguments.coarse_sweep
-            solver, settings["sweep"] = _equation_solver(metadata, coarse, precision="float32", steps_per_frame=steps)
-            sweep = solver if coarse == resolution else Resampled(solver, coarse)
+        # A derivative in single precision is as good as that of a cheaper solver can be.
+        sweep, settings["sweep"] = _coarse_sweep(arguments, metadata, resolution, "float32")
         method = Newton(sweep, **given)
+    elif arguments.method == "parareal":
+        sweep, settings["sweep"] = _coarse_sweep(arguments, metadata, resolution, "float64")
+        assert sweep is not None
+        method = Parareal(sweep, **count)
     elif arguments.method == "lbfgs":
         method = LBFGS(**given)
     elif arguments.method == "adam":
@@ -368,6 +387,19 @@ def _method(arguments: argparse.Namespace, metadata: Metadata, resolution: int) 
         method = Adam(**{**_RELEASED, **given}, compat="torch-cfd")
         settings |= _RELEASED
     return method, {**settings, "iterations": method.iterations}
+
+
+def _coarse_sweep(
+    arguments: argparse.Namespace, metadata: Metadata, resolution: int, precision: str
+) -> tuple[March | None, dict[str, Any] | None]:
+    """A cheaper solver, on the grid of the residual, and its settings; ``None`` where there is to be none."""
+    from pdesurrogate.steppers.resampled import Resampled
+
+    if arguments.coarse_sweep is None:
+        return None, None
+    coarse, steps = arguments.coarse_sweep
+    solver, settings = _equation_solver(metadata, coarse, precision=precision, steps_per_frame=steps)
+    return (solver if coarse == resolution else Resampled(solver, coarse)), settings
 
 
 def _draw(report: Report, plain: Report, evaluator: Evaluator, trial: RefinementTrial, out: Path) -> None:

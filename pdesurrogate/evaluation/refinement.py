@@ -282,8 +282,8 @@ class RefinementTrial:
             if not self._passes:
                 self._made.append(_Made(history[:, -1:].cpu(), block.cpu()))
             begun = self._now()
-            march = self._on_data_grid(_Marched(self.refiner.march))
-            marched = torch.cat(list(rollout(march, history[:, -1:].double(), context, self.frames)), dim=1)
+            march = self._on_data_grid(_Marched(self.refiner.march, self.frames))
+            marched = march.step(history[:, -1:].double(), context)
             solver = self._now() - begun
         missing = self.refiner.method.iterations + 1 - len(watched.seconds)
         advance(missing)
@@ -426,16 +426,20 @@ class _Setting(Protocol):
 
 
 class _Marched:
-    """A march as a stepper, frame by frame."""
+    """A march as a stepper of many frames, which stay on its grid until the last."""
 
     history_frames = 1
 
-    def __init__(self, march: March) -> None:
+    def __init__(self, march: March, frames: int) -> None:
         self._march = march
+        self._frames = frames
 
     def step(self, history: Tensor, context: Context) -> Tensor:
-        """The next frame."""
-        return self._march.step(history, context)[:, :1]
+        """The frames that follow."""
+        frames = [history]
+        for _ in range(self._frames):
+            frames.append(self._march.step(frames[-1], context)[:, :1])
+        return torch.cat(frames[1:], dim=1)
 
 
 def require_same_equation(march: March, trajectories: Sequence[Trajectory]) -> None:
@@ -594,7 +598,7 @@ def add_solver(
     assert whole.conditions is not None
     found = trial.measured(replace(whole.conditions, frames=trial.frames))
     performances = [_no_better(performance, found.solver) for performance in found.performances]
-    rivals = _with_own_solver(sweep, trial.refiner.march, found.solver)
+    rivals = _with_own_solver(sweep, trial.refiner.march, trial.trajectories[0].metadata, found.solver)
     gains = [speed_up(performance, rivals) for performance in performances]
     attributes = {
         **report.attributes,
@@ -616,7 +620,7 @@ def _no_better(performance: Performance, solver: Performance) -> Performance:
     )
 
 
-def _with_own_solver(sweep: SolverSweep, march: March, performance: Performance) -> SolverSweep:
+def _with_own_solver(sweep: SolverSweep, march: March, metadata: Metadata, performance: Performance) -> SolverSweep:
     """The sweep with the residual's own solver as one more setting, where its numbers are known."""
     solver = march.stepper if isinstance(march, Resampled) else march
     if not isinstance(solver, _Setting):
@@ -624,7 +628,13 @@ def _with_own_solver(sweep: SolverSweep, march: March, performance: Performance)
     precision = str(solver.dtype).removeprefix("torch.")
     numbers = solver.resolution, solver.steps_per_frame, precision
     original = sweep.data_solver
-    made = original is not None and numbers == (original.resolution, original.steps_per_frame, original.precision)
+    maker = equation_solver(metadata, (solver.resolution,) * metadata.grid.dimension)
+    made = (
+        original is not None
+        and numbers == (original.resolution, original.steps_per_frame, original.precision)
+        and maker is not None
+        and _described(maker) == _described(march)
+    )
     if made and original is not None:
         # One solver, timed twice.
         shortest = min(performance.seconds_per_frame, original.performance.seconds_per_frame)

@@ -157,6 +157,8 @@ def refined(archive, checkpoint):
         (["--coarse-sweep", 8, 2], ("method", "sweep", "init_args", "resolution"), 8),
         (["--coarse-sweep", 16, 2], ("method", "sweep", "init_args", "steps_per_frame"), 2),
         (["--coarse-sweep", 8, 2], ("method", "sweep", "init_args", "precision"), "float32"),
+        (["--method", "parareal", "--coarse-sweep", 8, 2], ("method", "sweep", "init_args", "precision"), "float64"),
+        (["--method", "parareal", "--coarse-sweep", 16, 2, "--window", 3], ("method", "window"), 3),
         (["--modes", 5, 5, 3], ("method", "modes"), (5, 5, 3)),
         (["--window", 3], ("method", "window"), 3),
         (["--tolerance", 0.5], ("method", "tolerance"), 0.5),
@@ -187,6 +189,12 @@ def test_an_option_does_what_it_says_and_is_in_the_settings(refined, options, wh
 @pytest.mark.parametrize("options", [["--modes", 5, 5, 3], ["--coarse-sweep", 8, 2]])
 def test_another_update_leaves_another_error(refined, options):
     assert (refined(*options)[2][-1] > 2 * refined()[2][-1]).all()
+
+
+def test_parareal_refines_any_network(refine, fno):
+    report, _ = refine("--method", "parareal", "--coarse-sweep", 16, 2, "--window", 3, network=fno)
+    assert report.attributes["model"]["name"] == "FNO + parareal"
+    assert report.attributes["refinement"]["iterations"][-1]["relative_l2"] < ROUND_OFF
 
 
 def test_blocks_follow_one_another(refine, archive, checkpoint):
@@ -329,6 +337,11 @@ def test_a_trajectory_that_diverges_is_named_and_keeps_its_best(refine, archive,
         (["--method", "released", "--order", "-1"], "neither --residual nor --order with --method released"),
         (["--method", "released", "--residual", "defect"], "neither --residual nor --order with --method released"),
         (["--method", "adam", "--coarse-sweep", 8, 2], "Expected no --coarse-sweep with --method adam"),
+        (["--method", "parareal"], "Expected --coarse-sweep N M with --method parareal"),
+        (
+            ["--method", "parareal", "--coarse-sweep", 8, 2, "--modes", 4, 4, 3],
+            "Expected no --modes with --method",
+        ),
         (["--method", "lbfgs", "--window", 3], "Expected no --window with --method lbfgs"),
         (["--modes", 4, 4, 3, "--window", 3], "--modes or --window but not both"),
         (["--solver", "a.b", "--steps-per-frame", 2], "--solver or --steps-per-frame but not both"),

@@ -169,6 +169,8 @@ def test_on_a_finer_grid_everything_is_measured_on_that_of_the_data(archive, tra
     trial, found = measured(refiner, trajectories, resolution=24)
     np.testing.assert_allclose(found.relative_l2[:, 0], errors_of(trial.surrogate, trajectories), rtol=4 * ROUND_OFF)
     np.testing.assert_allclose(found.relative_l2[:, -1], errors_of(Resampled(march, 24), trajectories), rtol=1e-3)
+    # The solver to compare with keeps the waves that the grid of the data lacks, as the refinement does.
+    np.testing.assert_allclose(found.solver.errors, found.relative_l2[:, -1], rtol=1e-4)
     # That grid has waves that the solver of the data has not.
     assert (found.relative_l2[:, -1] > 10 * ROUND_OFF).all()
 
@@ -459,6 +461,15 @@ def test_a_solver_of_ones_own_is_one_more_setting(refiner_of, archive, trajector
     assert last["relative_l2"] == pytest.approx(found.solver.relative_l2, rel=1e-3)
     assert "16 points a side, 2 steps a frame" in last["reason"]
     assert last["solver_seconds_per_frame"] <= entry["solver"]["seconds_per_frame"]
+
+
+def test_a_solver_of_another_scheme_is_not_the_one_that_made_the_data(refiner_of, archive, trajectories):
+    trial, _ = measured(refiner_of(scheme="pdesurrogate.simulators.time_schemes.RK2CrankNicolson"), trajectories)
+    report = add_refinement(Evaluator(errors_alone)(trial.replayed, trajectories, BLOCK), trial, {})
+    beside = add_solver(report, trial, archive.trajectories("val"), (8,), rounds=1)
+    last = beside.attributes["refinement"]["iterations"][-1]
+    assert last["relative_l2"] > 10 * ROUND_OFF
+    assert "measured at 16 points a side, 4 steps a frame" in last["reason"]
 
 
 def test_without_finite_numbers_there_are_none(refiner_of, archive, trajectories):
