@@ -82,12 +82,12 @@ TASKS = (
                 "fno",
                 (0,),
                 (
-                    Refined("newton_on_64", FAR_NEWTON, (0,)),
-                    Refined("newton_on_128", (*FAR_NEWTON, "--resolution", "128"), (0,)),
+                    Refined("newton", FAR_NEWTON, (0,)),
+                    Refined("newton_128", (*FAR_NEWTON, "--resolution", "128", "--name", "FNO + Newton on 128"), (0,)),
                 ),
             ),
         ),
-        (48, 64, 128),
+        (48, 64),
     ),
     Task(
         "ns2d_decaying_64",
