@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -83,7 +84,7 @@ def plain(stepper: Stepper, start: Tensor, context: Context, frames: int) -> Ten
 def relative_error(frames: Tensor, truth: Tensor) -> float:
     """Over the window; infinite where it is not finite."""
     error = float((frames - truth).norm() / truth.norm())
-    return error if error == error else float("inf")
+    return error if math.isfinite(error) else math.inf
 
 
 def timed_iterates(refiner: SpectralRefiner, start: Tensor, context: Context) -> Iterator[tuple[float, Tensor]]:
@@ -101,20 +102,19 @@ def measure(
 ) -> dict[str, list[Outcome]]:
     """Every setting of every rival: plain, refined from the solver at a large step, refined from the surrogate."""
     reference = solver(recipe, case.points, 8 * STEPS[-1])
-    truths = [plain(reference, start.double(), context, case.frames) for start in starts]
+    truths = [plain(reference, start, context, case.frames) for start in starts]
     found: dict[tuple[str, str], dict[int, tuple[float, float]]] = {}
 
     def note(rival: str, setting: str, number: int, error: float, seconds: float) -> None:
         of_setting = found.setdefault((rival, setting), {})
-        before = of_setting.get(number, (0.0, float("inf")))
+        before = of_setting.get(number, (0.0, math.inf))
         of_setting[number] = (max(before[0], error), min(before[1], seconds))
 
     useful = next(
         steps
         for steps in STEPS
         if all(
-            relative_error(plain(solver(recipe, case.points, steps), start.double(), context, case.frames), truth)
-            < USEFUL
+            relative_error(plain(solver(recipe, case.points, steps), start, context, case.frames), truth) < USEFUL
             for start, truth in zip(starts, truths, strict=True)
         )
     )
@@ -124,7 +124,7 @@ def measure(
             for steps in STEPS:
                 stepper = solver(recipe, case.points, steps)
                 begun = time.process_time()
-                frames = plain(stepper, start.double(), context, case.frames)
+                frames = plain(stepper, start, context, case.frames)
                 note("plain", f"{steps} steps", number, relative_error(frames, truth), time.process_time() - begun)
             rivals = {"from the solver": coarse, "from the surrogate": surrogate}
             methods = {"Newton": Newton(coarse, iterations=ITERATIONS), "parareal": Parareal(coarse, ITERATIONS)}
@@ -139,8 +139,9 @@ def measure(
                     metadata=surrogate.metadata,
                 )
                 for iteration, (seconds, frames) in enumerate(timed_iterates(refiner, start, context)):
-                    setting = f"{iteration} of {name}, {steps} steps"
-                    note(rival, setting, number, relative_error(frames, truth), seconds)
+                    if iteration:  # before that nothing is refined
+                        setting = f"{iteration} of {name}, {steps} steps"
+                        note(rival, setting, number, relative_error(frames, truth), seconds)
     outcomes: dict[str, list[Outcome]] = {}
     for (rival, setting), by_trajectory in found.items():
         errors, seconds = zip(*by_trajectory.values(), strict=True)
@@ -192,7 +193,9 @@ def main() -> int:
     trajectories = Archive(arguments.data).trajectories("test")
     surrogate = Surrogate.from_checkpoint(arguments.checkpoint)
     recipe = recipe_of(trajectories[0].metadata)
-    assert recipe is not None
+    if recipe is None:
+        raise SystemExit(f"Expected data with a recipe in {arguments.data}; give those of `pdesurrogate generate`.")
+    # The solver knows parameters and forcing by itself.
     context = collate([trajectories[0].context])
     lines = [
         "# One trajectory, many frames at once",
@@ -204,7 +207,7 @@ def main() -> int:
     ]
     for points in arguments.points:
         starts = [
-            resample(trajectories[number].read(0, 1)[None].double(), (points, points)).float()
+            resample(trajectories[number].read(0, 1)[None].double(), (points, points))
             for number in range(arguments.trajectories)
         ]
         for frames in arguments.frames:

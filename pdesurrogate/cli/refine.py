@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pdesurrogate.data.archive import Archive
     from pdesurrogate.evaluation.card import ModelCard
     from pdesurrogate.evaluation.evaluator import Evaluator
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
     from pdesurrogate.steppers.surrogate import Surrogate
 
 METHODS = {"newton": "Newton", "parareal": "parareal", "lbfgs": "L-BFGS", "adam": "Adam", "released": "released recipe"}
-# Of the released notebooks; in the units of its own head.
+# Of the released notebooks, without and with a forcing; in the units of their last layer.
 _RELEASED = {"iterations": 100, "bias_rate": 1e-2, "weight_rate": 1e-4}
+_RELEASED_FORCED = {"iterations": 50, "bias_rate": 2e-1, "weight_rate": 1e-4}
+_RELEASED_MODES_T = 6
 # Rows of the printed table.
 _ROWS = 9
 
@@ -50,13 +54,19 @@ def build_parser() -> argparse.ArgumentParser:
         help="newton, parareal: all frames at once, for any network; lbfgs, adam: the last layer of an SFNO, enlarged; "
         "released: as the authors' notebooks have it, with their blind residual; default: %(default)s",
     )
-    parser.add_argument("--iterations", type=int, metavar="N", help="at most; default: as the method has it")
+    parser.add_argument(
+        "--iterations",
+        type=int,
+        metavar="N",
+        help="at most; default: newton 3, parareal 5, lbfgs 40, adam and released 100",
+    )
     parser.add_argument(
         "--modes",
         type=int,
         nargs=3,
         metavar=("X", "Y", "T"),
-        help="waves of the enlarged last layer; with newton, what the update is projected on (default: nothing)",
+        help="waves of the enlarged last layer, default: all that the solver keeps, released: a quarter of the points "
+        "and 6 in time; with newton, what the update is projected on, default: nothing",
     )
     parser.add_argument(
         "--residual",
@@ -103,6 +113,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="CLASS|YAML",
         help="a solver of your own for the residual, by import path or a YAML file with class_path and init_args; "
         "default: the one that made the data, in double precision",
+    )
+    parser.add_argument(
+        "--frames-at-once",
+        type=int,
+        metavar="N",
+        help="how many frames of each trajectory the solver steps side by side; fewer take less memory, much less with "
+        "lbfgs and adam; default: all",
     )
     parser.add_argument(
         "--frames", type=int, metavar="N", help="frames of the report, block by block; default: one block"
@@ -289,7 +306,10 @@ def _refiner(
     resolution = _resolution(arguments, trajectory)
     march, march_settings = _march(arguments, trajectory.metadata, resolution)
     residual, residual_settings = _residual(arguments, march, trajectory.metadata)
-    method, method_settings = _method(arguments, trajectory.metadata, resolution)
+    if arguments.method == "released":
+        method, method_settings = _released(arguments, surrogate, march, resolution)
+    else:
+        method, method_settings = _method(arguments, trajectory.metadata, resolution)
     predicting: Stepper = surrogate
     frames_alone = arguments.method in ("newton", "parareal") and arguments.modes is None
     if resolution != trajectory.shape[-1] and frames_alone:
@@ -348,17 +368,24 @@ def _equation_solver(metadata: Metadata, resolution: int, **changes: Any) -> tup
 def _residual(arguments: argparse.Namespace, march: March, metadata: Metadata) -> tuple[Residual, dict[str, Any]]:
     """What is made small, and its settings."""
     from pdesurrogate.steppers.refinement.residuals import AnalyticResidual, Defect, SelfStartedResidual
-    from pdesurrogate.steppers.resampled import Resampled
 
-    solver = march.stepper if isinstance(march, Resampled) else march
-    forcing = getattr(solver, "forcing_field", None)
-    source = None if forcing is None else forcing[0]
+    source = _forcing_of(march)
     if arguments.method == "released":
         return SelfStartedResidual(metadata, source), {"name": "self-started"}
     order = -1.0 if arguments.order is None else arguments.order
     if arguments.residual == "analytic":
         return AnalyticResidual(metadata, source, order), {"name": "analytic", "order": order}
-    return Defect(march, metadata, order), {"name": "defect", "order": order}
+    at_once = arguments.frames_at_once
+    return Defect(march, metadata, order, at_once), {"name": "defect", "order": order, "frames_at_once": at_once}
+
+
+def _forcing_of(march: March) -> Tensor | None:
+    """Vorticity source ``(x, y)`` of a solver, perhaps in `Resampled`."""
+    from pdesurrogate.steppers.resampled import Resampled
+
+    solver = march.stepper if isinstance(march, Resampled) else march
+    field: Tensor | None = getattr(solver, "forcing_field", None)
+    return None if field is None else field[0]
 
 
 def _method(arguments: argparse.Namespace, metadata: Metadata, resolution: int) -> tuple[Method, dict[str, Any]]:
@@ -381,12 +408,26 @@ def _method(arguments: argparse.Namespace, metadata: Metadata, resolution: int) 
         method = Parareal(sweep, **count)
     elif arguments.method == "lbfgs":
         method = LBFGS(**given)
-    elif arguments.method == "adam":
-        method = Adam(**given)
     else:
-        method = Adam(**{**_RELEASED, **given}, compat="torch-cfd")
-        settings |= _RELEASED
+        method = Adam(**given)
     return method, {**settings, "iterations": method.iterations}
+
+
+def _released(
+    arguments: argparse.Namespace, surrogate: Surrogate, march: March, resolution: int
+) -> tuple[Method, dict[str, Any]]:
+    """Adam as the released notebooks have it: half of what the grid holds in space, six waves in time."""
+    from pdesurrogate.models.sfno import SFNO
+    from pdesurrogate.steppers.refinement.descent import Adam
+
+    assert isinstance(surrogate.network, SFNO)
+    wanted = arguments.modes or (resolution // 4, resolution // 4, _RELEASED_MODES_T)
+    x, y, t = (max(new, trained) for new, trained in zip(wanted, surrogate.network.modes, strict=True))
+    settings: dict[str, Any] = dict(_RELEASED if _forcing_of(march) is None else _RELEASED_FORCED)
+    if arguments.iterations is not None:
+        settings["iterations"] = arguments.iterations
+    method = Adam((x, y, t), **settings, compat="torch-cfd")
+    return method, {"name": "released", "modes": [x, y, t], **settings}
 
 
 def _coarse_sweep(

@@ -41,10 +41,14 @@ Table = NDArray[np.float64]
 
 # Seconds of a measurement after which its time needs no repetition: plans and caches are a small part of it.
 _LONG = 5.0
+# How often the surrogate and the solver are run for the time of one run.
+_SHORT_CALLS = 3
 # Share of the frame interval by which a time may be off: archives may hold times in single precision.
 _EVEN = 1e-3
 # Errors of a refinement and of its own solver that are as close differ by what the last iteration left.
 _ROUND_OFF = 1e-3
+# Of the norm of the defect where a method makes another residual small.
+_DEFECT_ORDER = -1.0
 # Parameters are stored in single precision.
 _SAME_PARAMETER = 1e-5
 
@@ -272,25 +276,29 @@ class RefinementTrial:
         history, context, truth = self._given(numbers, self.frames)
         watched = _Watched(self.refiner, truth, self._now, advance)
         with torch.no_grad():
-            begun = self._now()
-            for _ in rollout(self.surrogate, history, context, self.frames):
-                pass
-            alone = self._now() - begun
+            alone, _ = self._timed(lambda: torch.cat(list(rollout(self.surrogate, history, context, self.frames)), 1))
             # The way to the refiner's grid is part of its time.
             watched.begun = self._now()
             block = self._on_data_grid(watched).step(history, context)
             if not self._passes:
                 self._made.append(_Made(history[:, -1:].cpu(), block.cpu()))
-            begun = self._now()
             march = self._on_data_grid(_Marched(self.refiner.march, self.frames))
-            marched = march.step(history[:, -1:].double(), context)
-            solver = self._now() - begun
+            solver, marched = self._timed(lambda: march.step(history[:, -1:].double(), context))
         missing = self.refiner.method.iterations + 1 - len(watched.seconds)
         advance(missing)
         values = [*watched.values, *watched.values[-1:] * missing]
         seconds = [alone, *watched.seconds[1:]]
         seconds += seconds[-1:] * missing
         return _Batch(np.stack(values, axis=1), _errors(marched, truth), np.array([*seconds, solver]))
+
+    def _timed(self, work: Callable[[], Tensor]) -> tuple[float, Tensor]:
+        """Seconds and result of what is short beside a refinement: the shortest time of some counts."""
+        seconds: list[float] = []
+        for _ in range(_SHORT_CALLS):
+            begun = self._now()
+            result = work()
+            seconds.append(self._now() - begun)
+        return min(seconds), result
 
     def _now(self) -> float:
         if self.device.type != "cpu":
@@ -411,7 +419,7 @@ class _Watched:
         refiner = self._refiner
         if isinstance(refiner.residual, Defect):
             return size
-        defect = Defect(refiner.march, refiner.metadata)
+        defect = Defect(refiner.march, refiner.metadata, _DEFECT_ORDER)
         return defect.size(defect.of(Path(history[:, -1:].double(), frames), context))
 
 
@@ -430,7 +438,7 @@ class _Marched:
 
     history_frames = 1
 
-    def __init__(self, march: March, frames: int) -> None:
+    def __init__(self, march: March | Stepper, frames: int) -> None:
         self._march = march
         self._frames = frames
 
@@ -527,8 +535,9 @@ def add_refinement(report: Report, trial: RefinementTrial, settings: Mapping[str
     found = trial.measured()
     entry = {"method": {}, "residual": {}, "march": {}, **settings, **_entry(found)}
     both = ("trajectory", "iteration")
-    metadata, order = trial.refiner.metadata, getattr(trial.refiner.residual, "order", 0.0)
-    units, defect_units = _residual_units(metadata, order), _residual_units(metadata, -1.0)
+    metadata, residual = trial.refiner.metadata, trial.refiner.residual
+    defect_order = residual.order if isinstance(residual, Defect) else _DEFECT_ORDER
+    units, defect_units = _residual_units(metadata, residual.order), _residual_units(metadata, defect_order)
     flags = {"flag_values": np.arange(len(OUTCOMES), dtype=np.int8), "flag_meanings": " ".join(OUTCOMES)}
     seconds = np.array([each.seconds_per_frame for each in found.performances])
     curves = {
@@ -582,6 +591,9 @@ def add_solver(
     def evaluate(candidate: Stepper) -> Report:
         nonlocal turns
         if candidate is not refined:
+            # A finer grid keeps its waves until the last frame, as that of the refiner does.
+            if isinstance(candidate, Resampled):
+                candidate = Resampled(_Marched(candidate.stepper, trial.frames), candidate.resolution)
             return evaluator(
                 candidate, trial.trajectories, trial.frames, split=data["split"], start_frame=trial.start_frame
             )

@@ -131,6 +131,7 @@ def relative_bochner_error(
     order: float = 0.0,
     alpha: float = 1.0,
     weights: Tensor | None = None,
+    floor: float = 0.0,
 ) -> Tensor:
     """``|prediction - target| / |target|`` in ``L2(0, T; H^order)``, the mean over samples of each one's ratio.
 
@@ -141,6 +142,7 @@ def relative_bochner_error(
         order: any real number, see `sobolev_norm`.
         alpha: weight of the mean, see `sobolev_norm`.
         weights: of the frames, see `bochner_norm`.
+        floor: added to the norm of the target, so that one which almost vanishes does not rule.
 
     Returns:
         A scalar.
@@ -153,7 +155,7 @@ def relative_bochner_error(
         0.6
     """
     error = bochner_norm(sobolev_norm(prediction - target, periods, order, alpha), weights)
-    return (error / bochner_norm(sobolev_norm(target, periods, order, alpha), weights)).mean()
+    return (error / (bochner_norm(sobolev_norm(target, periods, order, alpha), weights) + floor)).mean()
 
 
 def torch_cfd_sobolev(

@@ -94,6 +94,10 @@ class SpectralRefiner(nn.Module):
             raise ValueError(f"Expected tolerance >= 0 and window >= 1 but got {tolerance} and {window}.")
         for part in (surrogate, march, residual):
             require_fitting(part, known)
+        if isinstance(residual, Defect) and residual.march is not march:
+            raise ValueError(
+                "Expected the defect of the refiner's own march but got that of another; give it that march."
+            )
         self.metadata = known
         self.surrogate = surrogate
         self.march = march

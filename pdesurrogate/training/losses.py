@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pdesurrogate.fields.grid import Grid
 from pdesurrogate.fields.trajectory import Context
-from pdesurrogate.physics.norms import bochner_norm, sobolev_norm, torch_cfd_relative_sobolev, weighted_mean
+from pdesurrogate.physics.norms import relative_bochner_error, sobolev_norm, torch_cfd_relative_sobolev, weighted_mean
 
 # The square root has no derivative at zero: a vanishing error gets this mean square and gradient zero.
 _TINY = 1e-30
@@ -77,9 +77,7 @@ class RelativeBochner:
 
     def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
         """The mean of the ratios."""
-        error = bochner_norm(sobolev_norm(prediction - target, grid.periods, self.order, self.alpha))
-        size = bochner_norm(sobolev_norm(target, grid.periods, self.order, self.alpha))
-        return (error / (size + _FLOOR)).mean()
+        return relative_bochner_error(prediction, target, grid.periods, self.order, self.alpha, floor=_FLOOR)
 
 
 class TorchCFDSobolev:

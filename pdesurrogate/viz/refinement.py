@@ -38,8 +38,8 @@ _CLOSE = 1.6
 def plot_refinement(report: Report, *, axes: Sequence[Axes] | Panels | None = None) -> Panels:
     """Left: error and residual by iteration. Right: error against time for a frame, with the plain solver beside.
 
-    Lines are means over trajectories, bands reach from the lowest to the highest. The residual is in units of the
-    surrogate's; where the method makes another one small, the defect of the solver is drawn too. The horizontal line is
+    Lines are means over trajectories, bands reach from the lowest to the highest. The residual is in units of that of
+    iteration 0; where the method makes another one small, the defect of the solver is drawn too. The horizontal line is
     the error of the residual's own solver from the last given frame, which a refinement with it comes to; right, a
     diamond marks its time. Squares there are the solver at many resolutions and time steps: a refinement gains where it
     lies left of their line.
@@ -77,7 +77,7 @@ def _draw_iterations(axes: Axes, report: Report, entry: dict[str, Any]) -> None:
     number = np.asarray(report.curves["iteration"].values, dtype=np.float64)
     for place, (label, (values, relative)) in enumerate(lines.items()):
         scale = _first_mean(values) if relative else 1.0
-        note = " over the surrogate's" if relative else ""
+        note = " over that of iteration 0" if relative else ""
         look = {"color": color(place), "marker": "o" if len(number) <= 12 else None, "markersize": 5}
         draw_band(axes, number, _range(values / scale), label + note, **look)
     _draw_floor(axes, entry, f"error of the {_solver_name(entry)}")

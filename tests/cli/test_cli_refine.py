@@ -100,7 +100,10 @@ def test_every_method_runs_by_its_name(refine, archive, checkpoint, method):
     assert (entry["method"]["iterations"], len(rows)) == (2, 3)
     assert rows[0]["relative_l2"] == pytest.approx(surrogate_error(archive, checkpoint), rel=4 * ROUND_OFF)
     assert rows[-1]["relative_l2"] == pytest.approx(report.attributes["scores"]["relative_l2"]["value"], rel=1e-6)
-    assert {each["outcome"] for each in entry["outcomes"]} == {"exhausted"}
+    # The blind residual is round-off, which may rise.
+    assert {each["outcome"] for each in entry["outcomes"]} <= (
+        {"exhausted", "stalled"} if method == "released" else {"exhausted"}
+    )
     if method != "released":  # whose residual knows of no fault
         assert rows[-1]["residual"] < rows[0]["residual"]
     assert all(row["seconds_per_frame"] > 0 for row in rows)

@@ -175,6 +175,19 @@ def test_on_a_finer_grid_everything_is_measured_on_that_of_the_data(archive, tra
     assert (found.relative_l2[:, -1] > 10 * ROUND_OFF).all()
 
 
+def test_on_a_finer_grid_the_swept_solver_stays_there_until_the_end(tmp_path):
+    data = tiny_archive(tmp_path, stored=8)
+    trajectories, march = data.trajectories("test"), equation_solver(data.metadata, (16, 16))
+    refiner = SpectralRefiner(Resampled(tiny_surrogate(data.metadata), 8), march, Newton(iterations=1))
+    trial, found = measured(refiner, trajectories, resolution=16)
+    report = add_refinement(Evaluator(errors_alone)(trial.replayed, trajectories, BLOCK), trial, {})
+    beside = add_solver(report, trial, data.trajectories("val"), (16,), rounds=1)
+    points = beside.attributes["refinement"]["sweep"]["points"]
+    assert min(point["relative_l2"] for point in points) == pytest.approx(found.solver.relative_l2, rel=1e-3)
+    # Cut to the grid of the data after every frame it would do worse.
+    assert errors_of(Resampled(march, 16), trajectories).mean() > 1.05 * found.solver.relative_l2
+
+
 def test_a_window_may_be_another_than_the_networks(refiner_of, trajectories):
     _, found = measured(refiner_of(window=7), trajectories)
     assert found.frames == 7
@@ -311,7 +324,7 @@ def test_a_defect_that_is_only_measured_costs_nothing(archive, trajectories, mon
     trial.again()
     # A time must be positive: a moment each is not of the march.
     batch = trial._refined(range(3), lambda iterations: None)
-    np.testing.assert_array_equal(batch.seconds, [0.0, 0.0, 0.0, 1e-3 * BLOCK])
+    np.testing.assert_allclose(batch.seconds, [0.0, 0.0, 0.0, 1e-3 * BLOCK], rtol=1e-12)
 
 
 def test_progress_counts_all_iterations_to_the_end(refiner_of, trajectories):

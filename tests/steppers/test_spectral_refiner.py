@@ -349,6 +349,11 @@ def test_only_without_tolerance_does_the_blind_residual_begin():
     assert len(begun) == 3
 
 
+def test_the_defect_of_another_march_is_refused():
+    with pytest.raises(ValueError, match="the refiner's own march but got that of another"):
+        SpectralRefiner(surrogate(), solver(), residual=Defect(solver(viscosity=0.1), solver().metadata))
+
+
 def test_a_head_that_can_do_nothing_stalls():
     class Deaf(Defect):
         """Finds the same whatever the frames are."""
@@ -356,7 +361,8 @@ def test_a_head_that_can_do_nothing_stalls():
         def of(self, path, context):
             return 0 * path.frames + 1
 
-    refiner = SpectralRefiner(surrogate(), solver(), LBFGS(), Deaf(solver(), solver().metadata))
+    march = solver()
+    refiner = SpectralRefiner(surrogate(), march, LBFGS(), Deaf(march, march.metadata))
     iterates = refined(refiner, flow(HISTORY))
     assert outcomes(iterates[-1]) == ["stalled", "stalled"]
     assert torch.equal(iterates[-1].frames, iterates[0].frames)

@@ -34,6 +34,11 @@ class Residual(Protocol):
     """What a trajectory leaves of the equation, and how large that is."""
 
     @property
+    def order(self) -> float:
+        """Of the Sobolev norm that measures it."""
+        ...
+
+    @property
     def needs_rate(self) -> bool:
         """Whether the time derivative of the frames must be given."""
         ...

@@ -63,7 +63,8 @@ class Adam(_Descent):
         bias_rate: learning rate of the bias, in units of a wave's normalized amplitude.
         weight_rate: of the weight.
         compat: ``"torch-cfd"`` for the head as the released code sets it up, see `enlarged_head`. Rates are in its
-            units then, 1e-2 or 2e-1 and 1e-4 in its notebooks; with `SelfStartedResidual` it is the released recipe.
+            units then, 1e-2 or 2e-1 and 1e-4 in its notebooks; with `SelfStartedResidual` it is the released recipe,
+            but that a step is in units of the normalized fields and the refiner keeps the iterate of least residual.
     """
 
     def __init__(
@@ -158,8 +159,19 @@ class LBFGS(_Descent):
             if bool(enough.all()):
                 break
             step = torch.where(enough, step, step / 4)
-        new_slope = gradients[0] * _column(value, gradient)
-        pair = (trial - bias, new_slope - slope)
+        # A sample that no step helped stays where it is, and remembers a step of nothing.
+        frames, residual, value, trial, found = (
+            torch.where(_column(enough, new), new, old)
+            for new, old in (
+                (frames, state.frames),
+                (residual, state.residual),
+                (value, state.value),
+                (trial, bias),
+                (gradients[0], gradient),
+            )
+        )
+        gradients = (found,)
+        pair = (trial - bias, found * _column(value, found) - slope)
         memory = (*state.memory, pair)[-self.memory :]
         return DescentState(frames, residual, state.head, (trial,), value, gradients, memory)
 
@@ -200,7 +212,7 @@ def _two_loops(slope: Tensor, memory: Sequence[tuple[Tensor, Tensor]], scale: Te
 
 def _preconditioner(bias: Tensor, problem: Problem) -> Tensor:
     """``(alpha + |k|^2)^(-order)`` of each wave of ``bias (batch, modes_t, 2 modes_x, 2 modes_y, 2)``."""
-    order = getattr(problem.residual, "order", 0.0)
+    order = problem.residual.order
     alpha = (2 * math.pi / max(problem.periods)) ** 2
     lines = [
         (torch.arange(-(size // 2), size // 2, dtype=bias.dtype, device=bias.device) * (2 * math.pi / period)).square()

@@ -116,11 +116,13 @@ class AnalyticResidual:
 class SelfStartedResidual:
     """What the released code makes small, to compare with it: blind, and of order -1/2 where -1 is written.
 
-    See `self_started_residual` and `torch_cfd_sobolev`, whose constants are those of the released notebooks. To it
-    every prediction is good: only with tolerance 0 does a refiner begin.
+    See `self_started_residual` and `torch_cfd_sobolev`, whose constants are those of the released notebooks, where the
+    advection of a box of side ``2 pi`` keeps all waves, as here. To it every prediction is good: only with tolerance 0
+    does a refiner begin.
     """
 
     needs_rate = False
+    order = -0.5
 
     def __init__(self, metadata: Metadata, forcing: Tensor | None = None, time_step: float = 1e-6) -> None:
         _require_vorticity(metadata)
@@ -136,7 +138,8 @@ class SelfStartedResidual:
         if bool((values != values[0]).any()):
             raise ValueError("Expected one viscosity in a batch for the released recipe; use batch size 1.")
         forcing = _forcing(self.forcing, context, path.frames)
-        return self_started_residual(path.frames, self.periods, float(values[0]), forcing, self.time_step)
+        waves = torch.ones(path.frames.shape[-2], path.frames.shape[-1] // 2 + 1).to(path.frames)
+        return self_started_residual(path.frames, self.periods, float(values[0]), forcing, self.time_step, mask=waves)
 
     def size(self, residual: Tensor) -> Tensor:
         """The authors' absolute norm."""
