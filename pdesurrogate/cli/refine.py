@@ -154,7 +154,8 @@ def main(argv: list[str]) -> int:
     from pdesurrogate.data.archive import Archive
     from pdesurrogate.evaluation.checks import failed_checks
     from pdesurrogate.evaluation.evaluator import Evaluator
-    from pdesurrogate.evaluation.refinement import RefinementTrial, add_refinement, add_solver
+    from pdesurrogate.evaluation.refinement import RefinementTrial
+    from pdesurrogate.evaluation.refinement_report import add_refinement, add_solver
 
     device = choose_device(arguments.device)
     archive = Archive(arguments.data)

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from pdesurrogate.evaluation.evaluator import Evaluator
     from pdesurrogate.evaluation.intervals import bootstrap_interval
     from pdesurrogate.evaluation.memory import peak_memory
-    from pdesurrogate.evaluation.refinement import Refinement, RefinementTrial, add_refinement, add_solver
+    from pdesurrogate.evaluation.refinement import Refinement, RefinementTrial
+    from pdesurrogate.evaluation.refinement_report import add_refinement, add_solver
     from pdesurrogate.evaluation.report import Report
 
 __all__ = [
@@ -46,8 +47,8 @@ __getattr__, __dir__ = lazy_face(
         "RefinementTrial": "refinement",
         "Report": "report",
         "SolverSweep": "cost",
-        "add_refinement": "refinement",
-        "add_solver": "refinement",
+        "add_refinement": "refinement_report",
+        "add_solver": "refinement_report",
         "bootstrap_interval": "intervals",
         "break_even": "cost",
         "coarse_solver": "baselines",

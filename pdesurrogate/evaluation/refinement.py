@@ -6,28 +6,23 @@ network: its error is the least that a refiner with the same march can reach, an
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pdesurrogate.evaluation.baselines import solver_sweep
-from pdesurrogate.evaluation.cost import Conditions, Performance, SolverPoint, SolverSweep, SpeedUp, cost_of, speed_up
-from pdesurrogate.evaluation.evaluator import Evaluator
-from pdesurrogate.evaluation.recipes import equation_solver
-from pdesurrogate.evaluation.report import Report
+from pdesurrogate.evaluation.cost import Conditions, Performance
+from pdesurrogate.evaluation.same_equation import require_same_equation
 from pdesurrogate.fields.batch import collate, map_context
 from pdesurrogate.fields.grid import Metadata
 from pdesurrogate.fields.trajectory import Context, Trajectory
-from pdesurrogate.metrics.errors import ErrorMetric, relative_l2
-from pdesurrogate.metrics.flow import joint_units
+from pdesurrogate.metrics.errors import relative_l2
 from pdesurrogate.physics.residuals import March
 from pdesurrogate.physics.spectral import resample
 from pdesurrogate.steppers.base import Stepper
@@ -43,14 +38,8 @@ Table = NDArray[np.float64]
 _LONG = 5.0
 # How often the surrogate and the solver are run for the time of one run.
 _SHORT_CALLS = 3
-# Share of the frame interval by which a time may be off: archives may hold times in single precision.
-_EVEN = 1e-3
-# Errors of a refinement and of its own solver that are as close differ by what the last iteration left.
-_ROUND_OFF = 1e-3
 # Of the norm of the defect where a method makes another residual small.
-_DEFECT_ORDER = -1.0
-# Parameters are stored in single precision.
-_SAME_PARAMETER = 1e-5
+DEFECT_ORDER = -1.0
 
 
 @dataclass(frozen=True)
@@ -235,7 +224,7 @@ class RefinementTrial:
             outcome.astype(np.int8),
             tuple(performance(*column) for column in zip(errors.T, seconds.T[:-1], strict=True)),
             performance(first.solver_errors, seconds[:, -1]),
-            _described(self.refiner.march),
+            described(self.refiner.march),
         )
 
     def _on_data_grid(self, stepper: Stepper) -> Stepper:
@@ -282,7 +271,7 @@ class RefinementTrial:
             block = self._on_data_grid(watched).step(history, context)
             if not self._passes:
                 self._made.append(_Made(history[:, -1:].cpu(), block.cpu()))
-            march = self._on_data_grid(_Marched(self.refiner.march, self.frames))
+            march = self._on_data_grid(Marched(self.refiner.march, self.frames))
             solver, marched = self._timed(lambda: march.step(history[:, -1:].double(), context))
         missing = self.refiner.method.iterations + 1 - len(watched.seconds)
         advance(missing)
@@ -419,21 +408,11 @@ class _Watched:
         refiner = self._refiner
         if isinstance(refiner.residual, Defect):
             return size
-        defect = Defect(refiner.march, refiner.metadata, _DEFECT_ORDER)
+        defect = Defect(refiner.march, refiner.metadata, DEFECT_ORDER)
         return defect.size(defect.of(Path(history[:, -1:].double(), frames), context))
 
 
-@runtime_checkable
-class _Setting(Protocol):
-    """A solver whose setting can stand in a sweep."""
-
-    resolution: int
-    steps_per_frame: int
-    time_step: float
-    dtype: torch.dtype
-
-
-class _Marched:
+class Marched:
     """A march as a stepper of many frames, which stay on its grid until the last."""
 
     history_frames = 1
@@ -450,250 +429,6 @@ class _Marched:
         return torch.cat(frames[1:], dim=1)
 
 
-def require_same_equation(march: March, trajectories: Sequence[Trajectory]) -> None:
-    """Refuse trajectories that the march cannot have made: a residual would blame the model for what is not its fault.
-
-    Fields and frame interval, even spacing in time, and, where march and data state them, parameters and forcing.
-
-    Args:
-        march: a solver, perhaps in `Resampled`.
-        trajectories: of one data set.
-
-    Raises:
-        ValueError: naming what does not fit, or if there is no trajectory.
-    """
-    if len(trajectories) == 0:
-        raise ValueError("Expected at least one trajectory but the split is empty; choose another split.")
-    solver = march.stepper if isinstance(march, Resampled) else march
-    theirs = getattr(solver, "metadata", None)
-    if isinstance(theirs, Metadata):
-        theirs.require_same_fields(trajectories[0].metadata, what=f"data set {trajectories[0].metadata.name!r}")
-    parameters: Mapping[str, float] = getattr(solver, "parameters_by_name", {})
-    forcing, of_recipe = getattr(solver, "forcing_field", None), _forcing_of_recipe(trajectories[0])
-    for number, trajectory in enumerate(trajectories):
-        interval = trajectory.metadata.frame_interval
-        uneven = ((trajectory.times.diff() / interval - 1).abs() > _EVEN).nonzero()
-        if len(uneven):
-            frame = int(uneven[0])
-            raise ValueError(
-                f"Expected frames {interval:g} apart but frames {frame} and {frame + 1} of trajectory {number} are "
-                f"{float(trajectory.times.diff()[frame]):g} apart; resample the data in time, evenly."
-            )
-        given = trajectory.context.parameters
-        stated = {} if given is None else dict(zip(trajectory.metadata.parameters, given.tolist(), strict=True))
-        for name, value in parameters.items():
-            if name in stated and abs(stated[name] - value) > _SAME_PARAMETER * max(abs(value), abs(stated[name])):
-                raise ValueError(
-                    f"Expected the {name} {value:g} of the solver but trajectory {number} states {stated[name]:g}; "
-                    "give a solver of that value, and refine trajectories of several values apart."
-                )
-        own = trajectory.context.forcing
-        _require_forcing(forcing, of_recipe if own is None else own, number)
-
-
-def _forcing_of_recipe(trajectory: Trajectory) -> Tensor | None:
-    """By the recipe of the data, zero where it has none; ``None`` where it is not known."""
-    try:
-        solver = equation_solver(trajectory.metadata, trajectory.shape[2:])
-    except (ValueError, TypeError, ImportError):
-        return None
-    if solver is None:
-        return None
-    return torch.zeros(1, *solver.shape) if solver.forcing_field is None else solver.forcing_field
-
-
-def _require_forcing(ours: Tensor | None, given: Tensor | None, number: int) -> None:
-    if given is None:
-        return
-    cure = "give a solver with the forcing of the data."
-    if ours is None:
-        if bool(given.any()):
-            raise ValueError(f"Expected no forcing, as the solver has none, but trajectory {number} has one; {cure}")
-        return
-    if given.shape[0] != ours.shape[0] or given.ndim != ours.ndim:
-        raise ValueError(
-            f"Expected a forcing {tuple(ours.shape)} but that of trajectory {number} is {tuple(given.shape)}; {cure}"
-        )
-    coarse = min(given.shape[1:], ours.shape[1:])
-    one, other = (resample(field.double().cpu(), coarse) for field in (given, ours))
-    # The solver's lacks the waves beyond its mask.
-    if bool((one - other).norm() > 0.01 * other.norm()):
-        raise ValueError(f"Expected the forcing of the solver but that of trajectory {number} is another; {cure}")
-
-
-def add_refinement(report: Report, trial: RefinementTrial, settings: Mapping[str, Any]) -> Report:
-    """A report with what each iteration made of the first block, as curves and as the entry ``refinement``.
-
-    Where the report is of that one block, its times are those of the trial, and what an evaluation of
-    `RefinementTrial.replayed` did not do is in its wall time.
-
-    Args:
-        report: of the refined stepper, perhaps replayed, on the trajectories of the trial.
-        trial: that was made.
-        settings: entries ``method``, ``residual`` and ``march``, in plain values.
-    """
-    found = trial.measured()
-    entry = {"method": {}, "residual": {}, "march": {}, **settings, **_entry(found)}
-    both = ("trajectory", "iteration")
-    metadata, residual = trial.refiner.metadata, trial.refiner.residual
-    defect_order = residual.order if isinstance(residual, Defect) else _DEFECT_ORDER
-    units, defect_units = _residual_units(metadata, residual.order), _residual_units(metadata, defect_order)
-    flags = {"flag_values": np.arange(len(OUTCOMES), dtype=np.int8), "flag_meanings": " ".join(OUTCOMES)}
-    seconds = np.array([each.seconds_per_frame for each in found.performances])
-    curves = {
-        "refined_relative_l2": (both, found.relative_l2, _about("relative L2 error of the first block")),
-        "refined_residual": (both, found.residual, _about("estimator that is made small", units)),
-        "refined_defect": (both, found.defect, _about("estimator of the march's defect", defect_units)),
-        "refined_outcome": (both, found.outcome, {**_about("how the refinement stands"), **flags}),
-        "refined_seconds_per_frame": (("iteration",), seconds, _about("time up to and including the iteration", "s")),
-    }
-    iterations = ("iteration", np.arange(len(seconds)), _about("iterations of the refinement"))
-    together = report.curves.assign(curves).assign_coords(iteration=iterations)
-    attributes = {**report.attributes, "refinement": entry}
-    if report.attributes["data"]["frames"] == trial.frames:
-        run, last = report.attributes["run"], found.performances[-1]
-        wall_time = run["wall_time_s"] + trial.seconds
-        attributes["run"] = {**run, "seconds_per_frame": last.seconds_per_frame, "wall_time_s": wall_time}
-        attributes["cost"] = cost_of(report, last, None, **_memory(report)).to_dict()
-    return Report(attributes, together)
-
-
-def add_solver(
-    report: Report,
-    trial: RefinementTrial,
-    validation: Sequence[Trajectory],
-    resolutions: Sequence[int] | None = None,
-    *,
-    rounds: int = 3,
-    progress: Callable[[int, int], None] | None = None,
-) -> Report:
-    """The report of `add_refinement` with the time that the plain solver takes to the error of each iteration.
-
-    The solver that made the data is swept over resolution and time step on the same frames and under the same
-    conditions, taking turns with the refiner; the residual's own solver, which may be more precise, is compared with as
-    well. Where the report is of that one block, its cost is stated too.
-
-    Args:
-        report: of `add_refinement`, from an evaluation with the trial's batch size and device.
-        trial: the same.
-        validation: trajectories to find stable time steps on.
-        resolutions: of the solver's grid; see `solver_sweep`.
-        rounds: of the measurement.
-        progress: told (parts done, parts in all).
-
-    Raises:
-        ValueError: as `solver_sweep` and `speed_up`.
-    """
-    device, data, run = str(trial.device), report.attributes["data"], report.attributes["run"]
-    evaluator = Evaluator(lambda plan: {"errors": ErrorMetric(plan)}, batch_size=trial.batch_size, device=device)
-    refined, turns = trial.stepper, 0
-
-    def evaluate(candidate: Stepper) -> Report:
-        nonlocal turns
-        if candidate is not refined:
-            # A finer grid keeps its waves until the last frame, as that of the refiner does.
-            if isinstance(candidate, Resampled):
-                candidate = Resampled(_Marched(candidate.stepper, trial.frames), candidate.resolution)
-            return evaluator(
-                candidate, trial.trajectories, trial.frames, split=data["split"], start_frame=trial.start_frame
-            )
-        # It took its first turn when the trial was made.
-        if turns and not trial.takes_long:
-            trial.again()
-        turns += 1
-        seconds = trial.measured().performances[-1].seconds_per_frame
-        return Report({**report.attributes, "run": {**run, "seconds_per_frame": seconds}}, report.curves)
-
-    sweep, (whole,) = solver_sweep(
-        validation, evaluate, resolutions, models=(refined,), device=device, rounds=rounds, progress=progress
-    )
-    assert whole.conditions is not None
-    found = trial.measured(replace(whole.conditions, frames=trial.frames))
-    performances = [_no_better(performance, found.solver) for performance in found.performances]
-    rivals = _with_own_solver(sweep, trial.refiner.march, trial.trajectories[0].metadata, found.solver)
-    gains = [speed_up(performance, rivals) for performance in performances]
-    attributes = {
-        **report.attributes,
-        "refinement": {**report.attributes["refinement"], **_entry(found, gains, sweep)},
-    }
-    if data["frames"] == trial.frames:
-        attributes["cost"] = cost_of(report, performances[-1], rivals, **_memory(report)).to_dict()
-    seconds = ("iteration", [each.seconds_per_frame for each in found.performances])
-    labels = report.curves["refined_seconds_per_frame"].attrs
-    return Report(attributes, report.curves.assign(refined_seconds_per_frame=(*seconds, labels)))
-
-
-def _no_better(performance: Performance, solver: Performance) -> Performance:
-    """The performance with errors that are those of the residual's own solver, but for round-off, set equal to them."""
-    errors = zip(performance.errors, solver.errors, strict=True)
-    return replace(
-        performance,
-        errors=tuple(theirs if math.isclose(ours, theirs, rel_tol=_ROUND_OFF) else ours for ours, theirs in errors),
-    )
-
-
-def _with_own_solver(sweep: SolverSweep, march: March, metadata: Metadata, performance: Performance) -> SolverSweep:
-    """The sweep with the residual's own solver as one more setting, where its numbers are known."""
-    solver = march.stepper if isinstance(march, Resampled) else march
-    if not isinstance(solver, _Setting):
-        return sweep
-    precision = str(solver.dtype).removeprefix("torch.")
-    numbers = solver.resolution, solver.steps_per_frame, precision
-    original = sweep.data_solver
-    maker = equation_solver(metadata, (solver.resolution,) * metadata.grid.dimension)
-    made = (
-        original is not None
-        and numbers == (original.resolution, original.steps_per_frame, original.precision)
-        and maker is not None
-        and _described(maker) == _described(march)
-    )
-    if made and original is not None:
-        # One solver, timed twice.
-        shortest = min(performance.seconds_per_frame, original.performance.seconds_per_frame)
-        performance = replace(performance, seconds_per_frame=shortest)
-    own = SolverPoint(solver.resolution, solver.steps_per_frame, solver.time_step, precision, performance, made)
-    return replace(sweep, points=(*sweep.points, own))
-
-
-def _entry(
-    found: Refinement, gains: Sequence[SpeedUp] | None = None, sweep: SolverSweep | None = None
-) -> dict[str, Any]:
-    """What a report says of the iterations, in plain values."""
-    unknown = SpeedUp(None, "There is no speed-up: no setting of a solver was measured.")
-    gains = [unknown] * len(found.performances) if gains is None else gains
-    rows = zip(found.performances, found.residual.T, found.defect.T, gains, strict=True)
-    return {
-        "frames": found.frames,
-        "iterations": [
-            {
-                "iteration": number,
-                "relative_l2": performance.relative_l2,
-                "spread": performance.relative_l2_spread,
-                "residual": _mean(residual),
-                "defect": _mean(defect),
-                "seconds_per_frame": performance.seconds_per_frame,
-                "solver_seconds_per_frame": gain.solver_seconds_per_frame,
-                "speed_up": gain.value,
-                "at_most": gain.at_most,
-                "reason": gain.reason,
-            }
-            for number, (performance, residual, defect, gain) in enumerate(rows)
-        ],
-        "outcomes": found.outcomes,
-        "solver": {
-            "relative_l2": found.solver.relative_l2,
-            "spread": found.solver.relative_l2_spread,
-            "seconds_per_frame": found.solver.seconds_per_frame,
-            "description": found.solver_description,
-        },
-        "sweep": None if sweep is None else sweep.to_dict(),
-    }
-
-
-def _memory(report: Report) -> dict[str, Any]:
-    return {key: report.attributes["cost"][key] for key in ("peak_memory_bytes", "module_bytes")}
-
-
 def _ignore(iterations: int) -> None:
     """Nobody wants to know of progress."""
 
@@ -707,24 +442,8 @@ def _numbers(values: Tensor) -> Table:
     return values.double().cpu().numpy()
 
 
-def _mean(values: Table) -> float | None:
-    mean = float(values.mean())
-    return mean if math.isfinite(mean) else None
-
-
-def _residual_units(metadata: Metadata, order: float) -> str:
-    """Of a norm in ``H^order`` of the first channel's residual."""
-    rate, length = joint_units(metadata.channels[0].units, metadata.time_units, "/"), metadata.grid.axes[0].units
-    if order == 0 or length == "1":
-        return rate
-    return joint_units(rate, length if order == -1 else f"{length}^{-order:g}", " ")
-
-
-def _described(march: March) -> str:
+def described(march: March) -> str:
+    """A solver in words."""
     solver = march.stepper if isinstance(march, Resampled) else march
     details = solver.extra_repr() if isinstance(solver, nn.Module) else ""
     return f"{type(solver).__name__}({details})"
-
-
-def _about(long_name: str, units: str = "1") -> dict[str, str]:
-    return {"long_name": long_name, "units": units}

@@ -14,8 +14,10 @@ from refining import BLOCK, HISTORY, tiny_archive, tiny_surrogate
 from pdesurrogate.evaluation import refinement
 from pdesurrogate.evaluation.evaluator import Evaluator
 from pdesurrogate.evaluation.recipes import equation_solver
-from pdesurrogate.evaluation.refinement import RefinementTrial, add_refinement, add_solver, require_same_equation
+from pdesurrogate.evaluation.refinement import RefinementTrial
+from pdesurrogate.evaluation.refinement_report import add_refinement, add_solver
 from pdesurrogate.evaluation.report import Report
+from pdesurrogate.evaluation.same_equation import require_same_equation
 from pdesurrogate.fields.batch import collate
 from pdesurrogate.metrics.errors import ErrorMetric
 from pdesurrogate.simulators.forcing import KolmogorovForcing

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from pdesurrogate.fields.grid import Channel, Grid, Metadata
 from pdesurrogate.fields.trajectory import Context
-from pdesurrogate.models.sfno import SFNO, PositionalFeatures, Times, evaluate_waves, space_time_waves
+from pdesurrogate.layers.positional import PositionalFeatures
+from pdesurrogate.layers.space_time import Times, evaluate_waves, space_time_waves
+from pdesurrogate.models.sfno import SFNO
 from pdesurrogate.steppers.rollout import rollout
 from pdesurrogate.steppers.surrogate import Surrogate
 

@@ -27,8 +27,8 @@ from refined_flow import (
 
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 from pdesurrogate.fields.trajectory import Context
+from pdesurrogate.layers.space_time import evaluate_waves
 from pdesurrogate.models.fno import FNO
-from pdesurrogate.models.sfno import evaluate_waves
 from pdesurrogate.physics.spectral import dealias_mask
 from pdesurrogate.simulators.forcing import KolmogorovForcing
 from pdesurrogate.simulators.time_schemes import RK2CrankNicolson

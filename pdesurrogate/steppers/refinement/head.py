@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from pdesurrogate.models.sfno import SFNO, LinearHead
+from pdesurrogate.layers.space_time import LinearHead
+from pdesurrogate.models.sfno import SFNO
 from pdesurrogate.steppers.base import Stepper
 from pdesurrogate.steppers.refinement.base import Path
 from pdesurrogate.steppers.surrogate import Surrogate

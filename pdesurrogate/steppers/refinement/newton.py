@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pdesurrogate.models.sfno import SFNO, Times
+from pdesurrogate.layers.space_time import Times
+from pdesurrogate.models.sfno import SFNO
 from pdesurrogate.physics.residuals import March, march_tangent
 from pdesurrogate.physics.spectral import integer_wavenumbers
 from pdesurrogate.steppers.refinement.base import Path, Problem, positive
