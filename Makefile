@@ -20,8 +20,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## simulate, train, roll out, measure and draw in runs/demo (about 5 minutes on two cores)
 	$(BIN)/pdesurrogate demo
 
-test: $(READY)  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow"
+test: $(READY)  ## the fast tests, one process for each core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
 test-all: $(READY)  ## all tests
 	$(BIN)/python -m pytest
