@@ -26,6 +26,7 @@ import h5py
 import numpy as np
 import torch
 from sfno import compare_sfno
+from sinenet import compare_sinenet
 from timing import Contestants, alternate, ratio, relative_difference
 from torch import Tensor, nn
 
@@ -419,6 +420,7 @@ def evaluate_once(frames: int) -> None:
 SECTIONS = {
     "fno": compare_fno,
     "sfno": compare_sfno,
+    "sinenet": compare_sinenet,
     "solver": compare_solver,
     "schemes": compare_schemes,
     "windows": compare_windows,

@@ -82,6 +82,8 @@ class ForecastData(lightning.LightningDataModule):
     def statistics(self) -> Statistics:
         """Channel statistics of the training split, gathered in one streaming pass at first use.
 
+        Components of one vector share their standard deviation, and so the size of their increments.
+
         Raises:
             ValueError: if a value is not finite, naming the trajectory.
         """
@@ -94,10 +96,19 @@ class ForecastData(lightning.LightningDataModule):
                 except ValueError as error:
                     raise ValueError(f"Training trajectory {number}: {error}") from error
                 increments.update(frames.diff(dim=0))
-            self._statistics = Statistics(
-                values.mean.float(), values.std.float(), (increments.std**2 + increments.mean**2).sqrt().float()
-            )
+            variances = (values.std**2, increments.std**2 + increments.mean**2)
+            std, increment_rms = (self._within_vectors(each).sqrt().float() for each in variances)
+            self._statistics = Statistics(values.mean.float(), std, increment_rms)
         return self._statistics
+
+    def _within_vectors(self, variances: Tensor) -> Tensor:
+        """Of each channel; components of a vector share their mean, or a network could tell one axis from another."""
+        vectors = [channel.vector for channel in self.metadata.channels]
+        shared = [
+            [place for place, other in enumerate(vectors) if other == vector] if vector else [own]
+            for own, vector in enumerate(vectors)
+        ]
+        return torch.stack([variances[places].mean() for places in shared])
 
     def train_dataloader(self) -> ResumableLoader:
         """Shuffled windows; resumes in the middle of an epoch."""

@@ -34,12 +34,15 @@ class Channel:
     Coordinates are those of nodes, or of cell centers. Value ``i`` of a channel at ``face_x`` lies on the face below
     cell ``i`` along x, half way between the centers ``i - 1`` and ``i``; on an axis that is not periodic the upper face
     of the last cell is not stored.
+
+    Channels with the same ``vector`` are components of one vector, in the order of the axes.
     """
 
     name: str
     units: str = "1"
     long_name: str = ""
     location: Location = "node"
+    vector: str = ""
 
 
 @dataclass(frozen=True)

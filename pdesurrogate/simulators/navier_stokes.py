@@ -83,10 +83,10 @@ class NavierStokes2d(nn.Module):
         mask = dealias_mask(shape) if mask is None else mask.to(torch.float64)
         if mask.shape != (resolution, resolution // 2 + 1):
             raise ValueError(f"Expected a mask {(resolution, resolution // 2 + 1)} but got {tuple(mask.shape)}.")
-        self._columns = int(mask.amax(0).nonzero().max()) + 1
-        mask = mask[:, : self._columns]
+        self.columns = int(mask.amax(0).nonzero().max()) + 1
+        mask = mask[:, : self.columns]
         kx, ky = angular_wavenumbers(shape, periods)
-        kx, ky = kx, ky[:, : self._columns]
+        kx, ky = kx, ky[:, : self.columns]
         symbol = -viscosity * (kx.square() + ky.square()) - drag
         factors = torch.stack([(kx.square() - ky.square()) * mask, kx * ky * mask])
         tables = self.scheme.tables(symbol, self.time_step)
@@ -94,11 +94,11 @@ class NavierStokes2d(nn.Module):
         # Written out for real and imaginary part: a broadcast innermost axis of two defeats vectorization.
         self._register("tables", tables.mT.unsqueeze(-1).expand(*tables.mT.shape, 2))
         self._register("product_factors", factors.mT.unsqueeze(-1).expand(*factors.mT.shape, 2))
-        self._register("velocity_symbol", velocity_symbol(shape, periods)[..., : self._columns].mT)
+        self._register("velocity_symbol", velocity_symbol(shape, periods)[..., : self.columns].mT)
         source = None
         if forcing is not None:
             x, y = torch.meshgrid(*self.grid.uniform_coordinates(shape), indexing="ij")
-            source_hat = torch.fft.rfft2(forcing.vorticity_source(x, y, periods))[:, : self._columns] * mask
+            source_hat = torch.fft.rfft2(forcing.vorticity_source(x, y, periods))[:, : self.columns] * mask
             source = torch.view_as_real(source_hat.mT.contiguous())
         self._register("source", source)
 
@@ -171,7 +171,7 @@ class NavierStokes2d(nn.Module):
 
     def to_spectrum(self, vorticity: Tensor) -> Tensor:
         """Masked spectrum ``(batch, columns, x, 2)`` of fields ``(batch, x, y)``."""
-        return torch.view_as_real((self._transform(vorticity.to(self.dtype)) * self.mask).contiguous())
+        return torch.view_as_real((self.columns_of(vorticity.to(self.dtype)) * self.mask).contiguous())
 
     def to_field(self, spectrum: Tensor) -> Tensor:
         """Fields ``(batch, x, y)`` of a spectrum; inverse of `to_spectrum` inside the mask."""
@@ -179,10 +179,18 @@ class NavierStokes2d(nn.Module):
 
     def tendency(self, spectrum: Tensor) -> Tensor:
         """``f - (u . grad) w`` in Fourier space, masked; shapes ``(batch, columns, x, 2)``."""
-        u, v = self._inverse(self.velocity_symbol * torch.view_as_complex(spectrum).unsqueeze(-3)).unbind(-3)
+        return self.tendency_of(self.velocity(spectrum))
+
+    def tendency_of(self, velocity: Tensor) -> Tensor:
+        """`tendency` where the velocity ``(batch, 2, x, y)`` is known."""
+        u, v = velocity.unbind(-3)
         products = torch.stack((u * v, (v - u) * (v + u)), dim=-3)
         advection = self._advection(products)
         return advection if self.source is None else advection + self.source
+
+    def velocity(self, spectrum: Tensor) -> Tensor:
+        """``(batch, 2, x, y)`` of the spectrum of a vorticity."""
+        return self._inverse(self.velocity_symbol * torch.view_as_complex(spectrum).unsqueeze(-3))
 
     def _tendency_pair(self, pair: Tensor) -> Tensor:
         """`tendency` of ``pair[0]``, and its derivative there in the direction ``pair[1]``."""
@@ -197,7 +205,7 @@ class NavierStokes2d(nn.Module):
 
     def _advection(self, products: Tensor) -> Tensor:
         """Masked spectrum of ``-(u . grad) w`` from fields ``(..., 2, x, y)`` of ``u v`` and ``v^2 - u^2``."""
-        uv, difference = torch.view_as_real(self._transform(products)).unbind(-4)
+        uv, difference = torch.view_as_real(self.columns_of(products)).unbind(-4)
         return torch.addcmul(uv * self.product_factors[0], difference, self.product_factors[1])
 
     def _check(self, state: Tensor) -> None:
@@ -207,9 +215,9 @@ class NavierStokes2d(nn.Module):
                 "wrap the solver in Resampled to run it on another grid."
             )
 
-    def _transform(self, fields: Tensor) -> Tensor:
+    def columns_of(self, fields: Tensor) -> Tensor:
         """Kept columns ``(..., columns, x)`` of the spectra of ``fields (..., x, y)``."""
-        return torch.fft.fft(torch.fft.rfft(fields)[..., : self._columns].mT)
+        return torch.fft.fft(torch.fft.rfft(fields)[..., : self.columns].mT)
 
     def _inverse(self, columns: Tensor) -> Tensor:
         return torch.fft.irfft(torch.fft.ifft(columns).mT, n=self.resolution)

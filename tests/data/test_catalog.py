@@ -89,7 +89,8 @@ def test_the_numbers_of_a_card_are_those_of_its_recipe(found):
     assert (frames, interval, start) == (recipe["frames"], simulator["frame_interval"], recipe.get("warm_up", 0.0))
     assert stop == pytest.approx(start + interval * (frames - 1))
     assert points == recipe.get("resolution", simulator["resolution"])
-    size = 4 * sum(splits) * frames * points**2
+    channels = len(re.findall(r"^\| `\w+` \|", found.text, re.MULTILINE))
+    size = 4 * sum(splits) * frames * channels * points**2
     number, unit = found.size.split()
     assert float(number) * {"MB": 1e6, "GB": 1e9}[unit] == pytest.approx(size, rel=0.03)
     side = simulator.get("length", 2 * math.pi)

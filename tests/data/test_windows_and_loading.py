@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from pdesurrogate.data.datamodule import ForecastData
 from pdesurrogate.data.loading import EpochSampler, ResumableLoader
 from pdesurrogate.data.windows import Windows
+from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
+from pdesurrogate.fields.trajectory import Context, Trajectory
 
 
 def test_windows_are_successive_frames_of_one_trajectory(waves):
@@ -109,6 +111,37 @@ def test_statistics_are_those_of_the_training_split(waves):
     assert float(data.statistics.std) == pytest.approx(float(frames.std(unbiased=False)), rel=1e-5)
     increments = frames.diff(dim=1)
     assert float(data.statistics.increment_rms) == pytest.approx(float(increments.square().mean().sqrt()), rel=1e-5)
+
+
+def test_components_of_a_vector_share_their_deviation():
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randn(4, 6, 3, 8, 8, generator=generator) * torch.tensor([1.0, 3.0, 10.0])[:, None, None]
+    grid = Grid((Axis("x", period=1.0), Axis("y", period=1.0)))
+    channels = (Channel("u", vector="velocity"), Channel("v", vector="velocity"), Channel("scalar"))
+    metadata = Metadata("vector", grid, channels, frame_interval=1.0)
+    times = torch.arange(6.0)
+
+    class Given:
+        def __init__(self):
+            self.metadata = metadata
+            self.splits = ("train",)
+
+        def trajectories(self, split):
+            context = Context((torch.arange(8.0) / 8,) * 2)
+            return [
+                Trajectory(
+                    metadata, context, times, lambda first, out, own=own: out.copy_(own[first:][: len(out)]), own.shape
+                )
+                for own in frames
+            ]
+
+    statistics = ForecastData(Given()).statistics
+    parts = frames.unbind(2)
+    own = torch.stack([part.var(unbiased=False) for part in parts])
+    expected = torch.stack([own[:2].mean(), own[:2].mean(), own[2]]).sqrt()
+    torch.testing.assert_close(statistics.std, expected, rtol=1e-5, atol=0)
+    assert statistics.increment_rms[0] == statistics.increment_rms[1] != statistics.increment_rms[2]
+    torch.testing.assert_close(statistics.mean, torch.stack([part.mean() for part in parts]), rtol=1e-4, atol=1e-6)
 
 
 def test_predict_gives_one_window_for_each_test_trajectory(waves):
