@@ -58,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--iterations",
         type=int,
         metavar="N",
-        help="at most; default: newton 3, parareal 5, lbfgs 40, adam and released 100",
+        help="at most; default: newton 3, parareal 5, lbfgs 40, adam 100, released 100 or, with a forcing, 50",
     )
     parser.add_argument(
         "--modes",
