@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Protocol
 
+import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
@@ -42,6 +44,58 @@ class WarmupCosine:
             return self.final_fraction + (1 - self.final_fraction) * 0.5 * (1 + math.cos(math.pi * done))
 
         return LambdaLR(optimizer, factor)
+
+
+class EpochWarmupCosine:
+    """SineNet's schedule: one learning rate an epoch, a linear rise from almost nothing, then half a cosine down.
+
+    As `LinearWarmupCosineAnnealingLR` of lightning-bolts, stepped once an epoch (Zhang et al., arXiv:2403.19507, code in
+    divelab/AIRS). The first epoch runs at ``first_rate`` and learns nothing, the highest rate comes twice, in the last
+    epoch of the rise and the one after: `WarmupCosine` does without either. Where training is limited to fewer steps
+    than ``epochs`` have, these are shortened alike.
+
+    Args:
+        epochs: of the fit, as ``trainer.max_epochs`` says.
+        warmup_epochs: epochs spent rising, at least 2.
+        first_rate: learning rate of the first epoch.
+        final_rate: learning rate that an epoch after the last one would have.
+
+    Raises:
+        ValueError: for arguments out of range.
+
+    Example:
+        >>> parameter = torch.nn.Parameter(torch.zeros(1))
+        >>> scheduler = EpochWarmupCosine().build(torch.optim.AdamW([parameter], lr=2e-4), total_steps=50)
+        >>> scheduler.get_last_lr()
+        [1e-07]
+    """
+
+    def __init__(
+        self, epochs: int = 50, warmup_epochs: int = 5, first_rate: float = 1e-7, final_rate: float = 1e-7
+    ) -> None:
+        if not 2 <= warmup_epochs < epochs:
+            raise ValueError(f"Expected 2 <= warmup_epochs < epochs but got {warmup_epochs} and {epochs}.")
+        if first_rate < 0 or final_rate < 0:
+            raise ValueError(f"Expected rates of at least 0 but got {first_rate} and {final_rate}.")
+        self.epochs = epochs
+        self.warmup_epochs = warmup_epochs
+        self.first_rate = first_rate
+        self.final_rate = final_rate
+
+    def build(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
+        """One rate for each epoch, a step's being ``step * epochs // total_steps``."""
+
+        def factor_of(highest: float) -> Callable[[int], float]:
+            return lambda step: self.rate(min(step, total_steps) * self.epochs // total_steps, highest) / highest
+
+        return LambdaLR(optimizer, [factor_of(float(group["lr"])) for group in optimizer.param_groups])
+
+    def rate(self, epoch: int, highest: float) -> float:
+        """Learning rate of an epoch, counted from 0."""
+        if epoch < self.warmup_epochs:
+            return self.first_rate + epoch * (highest - self.first_rate) / (self.warmup_epochs - 1)
+        done = (epoch - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
+        return self.final_rate + 0.5 * (highest - self.final_rate) * (1 + math.cos(math.pi * done))
 
 
 class OneCycle:
