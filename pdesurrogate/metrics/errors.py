@@ -6,6 +6,7 @@ Fields are ``(batch, time, channel, *space)``, weights are quadrature weights th
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -150,7 +151,8 @@ def correlation_time(correlation: Tensor, times: Tensor, threshold: float = 0.8)
 class ErrorMetric(RolloutMetric):
     """`relative_l2`, `relative_l2_joint`, `rmse`, `vrmse`, `maximum_error`, `correlation` and `correlation_time`.
 
-    The joint error is left out where channels differ in units.
+    The joint error is left out where channels differ in units. Relative errors of a channel whose truth is zero
+    throughout are infinite, and scores that average them have no value; a warning names the channel.
 
     Args:
         plan: what is going to be measured.
@@ -241,6 +243,7 @@ class ErrorMetric(RolloutMetric):
     def compute(self) -> dict[str, Tensor]:
         """All outputs by name; see `RolloutMetric`."""
         error, target = self.curve("error_square"), self.curve("target_square")
+        self._warn_of_zero_truth(error, target)
         variance = self.curve("target_variance")
         scale = (variance * self.curve("variance")).sqrt()
         values = torch.where(scale == 0, 0.0, self.curve("covariance") / scale).clamp(-1, 1)
@@ -259,6 +262,19 @@ class ErrorMetric(RolloutMetric):
         if self._has_joint:
             outputs["relative_l2_joint"] = _ratio(error.sum(-1), target.sum(-1)).sqrt()
         return outputs
+
+    def _warn_of_zero_truth(self, error: Tensor, target: Tensor) -> None:
+        # What a stopped rollout did not reach is NaN and tells nothing.
+        undefined = (target == 0).flatten(0, 1).any(0) & ~(target > 0).flatten(0, 1).any(0)
+        undefined &= (error > 0).flatten(0, 1).any(0)
+        pairs = zip(self.plan.metadata.channel_names, undefined.tolist(), strict=True)
+        names = ", ".join(name for name, found in pairs if found)
+        if names:
+            warnings.warn(
+                f"Expected truth that is not zero throughout but that of {names} is: errors relative to it are "
+                "infinite, and scores that average them have no value. Judge it by rmse, or leave the channel out.",
+                stacklevel=3,
+            )
 
 
 class SurvivalMetric(RolloutMetric):

@@ -15,7 +15,7 @@ from pdesurrogate.models.specification import specification_of
 from pdesurrogate.steppers.rollout import rollout
 from pdesurrogate.steppers.surrogate import CHECKPOINT_KEY, Surrogate, Target
 from pdesurrogate.training.augmentation import Augmentation
-from pdesurrogate.training.losses import Loss, RelativeL2PerChannel
+from pdesurrogate.training.losses import Loss, RelativeL2PerChannel, require_nonzero_channels
 from pdesurrogate.training.schedules import Schedule, WarmupCosine
 
 Unroll = Literal["backpropagate", "push_forward"]
@@ -93,6 +93,7 @@ class ForecastModule(lightning.LightningModule):
             if self.augmentation is not None:
                 self.augmentation.check(self.surrogate.metadata)
             statistics = self._data.statistics
+            require_nonzero_channels(self.surrogate.metadata.channel_names, statistics.mean, statistics.std)
             self.surrogate.normalizer.set_statistics(statistics.mean, statistics.std)
             self.surrogate.increment_rms.copy_(statistics.increment_rms)
 

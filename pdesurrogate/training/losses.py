@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Literal, Protocol
 
 from torch import Tensor
 
@@ -26,7 +27,11 @@ class Loss(Protocol):
 
 
 class RelativeL2PerChannel:
-    """``mean over (batch, time, channel) of |prediction - target| / |target|``: every channel counts the same."""
+    """``mean over (batch, time, channel) of |prediction - target| / |target|``: every channel counts the same.
+
+    SineNet's ``scaledl2`` (Zhang et al., arXiv:2403.19507). Where the target is zero throughout, the ratio is a million
+    times the error in units of the channel's deviation: finite, and more than all else.
+    """
 
     def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
         """The mean of the ratios."""
@@ -35,11 +40,28 @@ class RelativeL2PerChannel:
 
 
 class RelativeL2Joint:
-    """``mean over (batch, time) of |prediction - target| / |target|``, norms over all channels together."""
+    """``mean over (batch, time) of |prediction - target| / |target|``, norms over all channels together.
+
+    Large channels drown small ones; see `RelativeL2PerChannel`. With ``frames="together"`` it is what PDEArena calls
+    ``scaledl2``, a name that SineNet's code has for `RelativeL2PerChannel`.
+
+    Args:
+        frames: a ratio for each frame (``"apart"``), or one a sample with norms over all its frames (``"together"``).
+
+    Raises:
+        ValueError: for other ``frames``.
+    """
+
+    def __init__(self, frames: Literal["apart", "together"] = "apart") -> None:
+        if frames not in ("apart", "together"):
+            raise ValueError(f"Expected frames 'apart' or 'together' but got {frames!r}.")
+        self.frames = frames
 
     def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
         """The mean of the ratios."""
         error, size = _mean_squares(prediction, target, context, grid)
+        if self.frames == "together":
+            error, size = error.sum(1, keepdim=True), size.sum(1, keepdim=True)
         return (_root(error.sum(-1)) / (_root(size.sum(-1)) + _FLOOR)).mean()
 
 
@@ -109,6 +131,30 @@ class MeanSquaredError:
         """The mean over everything."""
         error, _ = _mean_squares(prediction, target, context, grid)
         return error.mean()
+
+
+def require_nonzero_channels(names: Sequence[str], mean: Tensor, std: Tensor) -> None:
+    """Refuse data with a channel that is zero throughout: there is no error relative to it.
+
+    Args:
+        names: of the channels.
+        mean: of each, over the training split, ``(channel,)``.
+        std: deviation of each from its mean, ``(channel,)``.
+
+    Raises:
+        ValueError: naming the channels.
+
+    Example:
+        >>> from torch import tensor
+        >>> require_nonzero_channels(["u", "v"], tensor([0.0, 3.0]), tensor([1.0, 0.0]))
+    """
+    zero = [name for name, *moments in zip(names, mean.tolist(), std.tolist(), strict=True) if not any(moments)]
+    if zero:
+        raise ValueError(
+            f"Expected channels that are not zero throughout but the training split's {', '.join(zero)} "
+            f"{'is' if len(zero) == 1 else 'are'}, and no error is relative to zero; leave such channels out of the "
+            "data."
+        )
 
 
 def _root(mean_square: Tensor) -> Tensor:

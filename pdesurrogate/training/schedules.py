@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
-import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
@@ -49,10 +48,9 @@ class WarmupCosine:
 class EpochWarmupCosine:
     """SineNet's schedule: one learning rate an epoch, a linear rise from almost nothing, then half a cosine down.
 
-    As `LinearWarmupCosineAnnealingLR` of lightning-bolts, stepped once an epoch (Zhang et al., arXiv:2403.19507, code in
-    divelab/AIRS). The first epoch runs at ``first_rate`` and learns nothing, the highest rate comes twice, in the last
-    epoch of the rise and the one after: `WarmupCosine` does without either. Where training is limited to fewer steps
-    than ``epochs`` have, these are shortened alike.
+    As `LinearWarmupCosineAnnealingLR` of lightning-bolts, stepped once an epoch (Zhang et al., arXiv:2403.19507, code
+    in divelab/AIRS). The first epoch runs at ``first_rate`` throughout and learns nothing; `WarmupCosine` rises from
+    step to step instead. Where training is limited to fewer steps than ``epochs`` have, all are shortened alike.
 
     Args:
         epochs: of the fit, as ``trainer.max_epochs`` says.
@@ -64,10 +62,8 @@ class EpochWarmupCosine:
         ValueError: for arguments out of range.
 
     Example:
-        >>> parameter = torch.nn.Parameter(torch.zeros(1))
-        >>> scheduler = EpochWarmupCosine().build(torch.optim.AdamW([parameter], lr=2e-4), total_steps=50)
-        >>> scheduler.get_last_lr()
-        [1e-07]
+        >>> [float(f"{EpochWarmupCosine().rate(epoch, highest=2e-4):.2e}") for epoch in (0, 2, 4, 5, 49)]
+        [1e-07, 0.0001, 0.0002, 0.0002, 3.43e-07]
     """
 
     def __init__(

@@ -229,6 +229,23 @@ def test_what_lies_in_a_body_does_not_count_even_if_it_is_not_a_number():
     assert outputs["maximum_error"].item() == pytest.approx(0.5)
 
 
+def test_a_channel_of_zeros_is_named_once_and_only_if_it_was_missed():
+    plan = channel_plan(3, 5, (Channel("u"), Channel("w")))
+    target = torch.randn(3, 5, 2, 16, 9, generator=torch.Generator().manual_seed(0))
+    target[:, :, 1] = 0.0
+    prediction, context = 1.1 * target, stretched_context(3, ny=9)
+    exact = measure(ErrorMetric(plan), prediction, target, context=context)
+    assert (exact["relative_l2"][..., 1] == 0).all()
+    prediction[:, :, 1] = 0.1
+    with pytest.warns(UserWarning, match="that of w is: errors relative to it are infinite"):
+        missed = measure(ErrorMetric(plan), prediction, target, context=context)
+    assert (missed["relative_l2"][..., 1] == math.inf).all()
+    assert missed["rmse"][..., 1].numpy() == pytest.approx(0.1, rel=1e-6)
+    # One frame of zeros among others is a matter of that frame alone.
+    target[:, 1:, 1] = 1.0
+    measure(ErrorMetric(plan), prediction, target, context=context)
+
+
 def test_survival_is_the_frame_before_the_first_bad_one():
     plan = channel_plan(2, 4, (Channel("u"),))
     prediction = torch.zeros(2, 4, 1, 16, 9)
