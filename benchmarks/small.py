@@ -120,7 +120,7 @@ TASKS = (
                     Refined("newton", NEWTON, (0,)),
                     # Their gradients do not see the difference to the 50 steps of the data.
                     Refined("lbfgs", (*LBFGS, "--steps-per-frame", "10"), (0,)),
-                    Refined("adam", (*ADAM, "--steps-per-frame", "10"), (0,)),
+                    Refined("adam", (*ADAM, "--steps-per-frame", "10", "--iterations", "40"), (0,)),
                 ),
             ),
             Trained("fno", (0,)),

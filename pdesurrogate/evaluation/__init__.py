@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from pdesurrogate.evaluation.evaluator import Evaluator
     from pdesurrogate.evaluation.intervals import bootstrap_interval
     from pdesurrogate.evaluation.memory import peak_memory
+    from pdesurrogate.evaluation.misalignment import Misalignment, measure_misalignment, recorded_features
     from pdesurrogate.evaluation.refinement import Refinement, RefinementTrial
     from pdesurrogate.evaluation.refinement_report import add_refinement, add_solver
     from pdesurrogate.evaluation.report import Report
 
 __all__ = [
     "Evaluator",
+    "Misalignment",
     "ModelCard",
     "Performance",
     "Refinement",
@@ -31,8 +33,10 @@ __all__ = [
     "coarse_solver",
     "cost_of",
     "failed_checks",
+    "measure_misalignment",
     "peak_memory",
     "persistence",
+    "recorded_features",
     "solver_sweep",
     "speed_up",
 ]
@@ -41,6 +45,7 @@ __getattr__, __dir__ = lazy_face(
     __name__,
     {
         "Evaluator": "evaluator",
+        "Misalignment": "misalignment",
         "ModelCard": "card",
         "Performance": "cost",
         "Refinement": "refinement",
@@ -54,8 +59,10 @@ __getattr__, __dir__ = lazy_face(
         "coarse_solver": "baselines",
         "cost_of": "cost",
         "failed_checks": "checks",
+        "measure_misalignment": "misalignment",
         "peak_memory": "memory",
         "persistence": "baselines",
+        "recorded_features": "misalignment",
         "solver_sweep": "baselines",
         "speed_up": "cost",
     },

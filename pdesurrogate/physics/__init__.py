@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from pdesurrogate._lazy import lazy_face
 
 if TYPE_CHECKING:
+    from pdesurrogate.physics.displacement import Displacement, local_displacement, phase_correlation
     from pdesurrogate.physics.finite_difference import derivative, staggered_derivative
     from pdesurrogate.physics.norms import bochner_norm, relative_bochner_error, sobolev_norm, weighted_mean
     from pdesurrogate.physics.operators import divergence, gradient, velocity_from_vorticity, vorticity_from_velocity
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from pdesurrogate.physics.spectral import Shells, WaveSums, dealias_mask, resample
 
 __all__ = [
+    "Displacement",
     "Estimate",
     "March",
     "Shells",
@@ -22,7 +24,9 @@ __all__ = [
     "divergence",
     "estimate",
     "gradient",
+    "local_displacement",
     "one_interval_defect",
+    "phase_correlation",
     "relative_bochner_error",
     "resample",
     "sobolev_norm",
@@ -36,6 +40,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_face(
     __name__,
     {
+        "Displacement": "displacement",
         "Estimate": "residuals",
         "March": "residuals",
         "Shells": "spectral",
@@ -46,7 +51,9 @@ __getattr__, __dir__ = lazy_face(
         "divergence": "operators",
         "estimate": "residuals",
         "gradient": "operators",
+        "local_displacement": "displacement",
         "one_interval_defect": "residuals",
+        "phase_correlation": "displacement",
         "relative_bochner_error": "norms",
         "resample": "spectral",
         "sobolev_norm": "norms",

@@ -20,7 +20,7 @@ from pdesurrogate.simulators.time_schemes import TimeScheme
 
 
 class PassiveScalar2d(nn.Module):
-    """Velocity ``(u, v)`` of `NavierStokes2d` and a scalar ``ds/dt + (u . grad) s = diffusivity laplacian s``.
+    """The velocity of `NavierStokes2d` and a scalar ``ds/dt + (u . grad) s = diffusivity laplacian s``.
 
     A `Stepper` of frames ``(batch, time, 3, x, y)``. The velocity has no mean and no divergence: that part of a state
     is left out. Both equations take the same time steps and share the transforms of the velocity.
@@ -79,8 +79,8 @@ class PassiveScalar2d(nn.Module):
         self.steps_per_frame = steps_per_frame
         self.grid = self.flow.grid
         self.channels = (
-            Channel("u", units="length/time", long_name="velocity along x", vector="velocity"),
-            Channel("v", units="length/time", long_name="velocity along y", vector="velocity"),
+            Channel("velocity_x", units="length/time", long_name="velocity along x", vector="velocity"),
+            Channel("velocity_y", units="length/time", long_name="velocity along y", vector="velocity"),
             Channel("scalar", long_name="passive scalar"),
         )
         kx, ky = (wave[:, : self.flow.columns] for wave in derivative_wavenumbers(self.shape, self.grid.periods))
@@ -132,7 +132,7 @@ class PassiveScalar2d(nn.Module):
         """
         if state.shape[1:] != (3, *self.shape):
             raise ValueError(
-                f"Expected u, v and a scalar at {self.shape} but got {tuple(state.shape[1:])}; "
+                f"Expected two velocities and a scalar at {self.shape} but got {tuple(state.shape[1:])}; "
                 "wrap the solver in Resampled to run it on another grid."
             )
         vorticity = vorticity_from_velocity(state[:, :2].to(self.flow.dtype), self.grid.periods)
@@ -171,7 +171,7 @@ class VelocityAndScalar:
         self.deviation = deviation
 
     def sample(self, count: int, shape: Sequence[int], periods: Sequence[float], generator: torch.Generator) -> Tensor:
-        """``(count, 3, x, y)`` of ``u``, ``v`` and the scalar."""
+        """``(count, 3, x, y)`` of both velocities and the scalar."""
         vorticity = self.vorticity.sample(count, shape, periods, generator)
         scalar = self.scalar.sample(count, shape, periods, generator)
         scalar = scalar - scalar.mean((-2, -1), keepdim=True)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pdesurrogate.viz.cost import CostPoint, plot_cost_accuracy
     from pdesurrogate.viz.curves import plot_error_curves
     from pdesurrogate.viz.distributions import plot_density, plot_rank_histogram
+    from pdesurrogate.viz.misalignment import plot_misalignment
     from pdesurrogate.viz.profiles import plot_channel_profiles, plot_profiles
     from pdesurrogate.viz.refinement import plot_refinement
     from pdesurrogate.viz.snapshots import plot_snapshots, save_film
@@ -29,6 +30,7 @@ __all__ = [
     "plot_cost_accuracy",
     "plot_density",
     "plot_error_curves",
+    "plot_misalignment",
     "plot_profiles",
     "plot_rank_histogram",
     "plot_refinement",
@@ -51,6 +53,7 @@ __getattr__, __dir__ = lazy_face(
         "plot_cost_accuracy": "cost",
         "plot_density": "distributions",
         "plot_error_curves": "curves",
+        "plot_misalignment": "misalignment",
         "plot_profiles": "profiles",
         "plot_rank_histogram": "distributions",
         "plot_refinement": "refinement",

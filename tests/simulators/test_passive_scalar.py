@@ -103,14 +103,14 @@ def test_as_a_stepper_it_keeps_precision_and_says_what_it_steps():
     march = solver(precision="float32")
     later = march.step(start()[:, None].float(), march.context(2))
     assert (later.shape, later.dtype) == ((2, 1, 3, SIZE, SIZE), torch.float32)
-    assert march.metadata.channel_names == ("u", "v", "scalar")
+    assert march.metadata.channel_names == ("velocity_x", "velocity_y", "scalar")
     assert march.parameters_by_name == {"viscosity": 1e-2, "drag": 0.0, "diffusivity": 1e-2}
 
 
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="Expected diffusivity >= 0 but got -1"):
         solver(diffusivity=-1)
-    with pytest.raises(ValueError, match=r"Expected u, v and a scalar at \(32, 32\) but got \(1, 32, 32\)"):
+    with pytest.raises(ValueError, match=r"Expected two velocities and a scalar at \(32, 32\) but got \(1, 32, 32\)"):
         solver().advance(start()[:, :1], 1)
     with pytest.raises(ValueError, match="positive deviation but got 0"):
         VelocityAndScalar(McWilliams(), GaussianRandomField(), deviation=0)
