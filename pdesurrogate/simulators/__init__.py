@@ -7,6 +7,7 @@ from pdesurrogate._lazy import lazy_face
 if TYPE_CHECKING:
     from pdesurrogate.simulators.forcing import DiagonalForcing, KolmogorovForcing
     from pdesurrogate.simulators.navier_stokes import NavierStokes2d
+    from pdesurrogate.simulators.passive_scalar import PassiveScalar2d, VelocityAndScalar
     from pdesurrogate.simulators.random_fields import (
         FilteredVelocity,
         GaussianRandomField,
@@ -25,10 +26,12 @@ __all__ = [
     "KolmogorovForcing",
     "McWilliams",
     "NavierStokes2d",
+    "PassiveScalar2d",
     "RK2CrankNicolson",
     "RK4CrankNicolson",
     "Recipe",
     "TaylorGreen",
+    "VelocityAndScalar",
     "generate",
     "load_recipe",
     "taylor_green_vorticity",
@@ -44,10 +47,12 @@ __getattr__, __dir__ = lazy_face(
         "KolmogorovForcing": "forcing",
         "McWilliams": "random_fields",
         "NavierStokes2d": "navier_stokes",
+        "PassiveScalar2d": "passive_scalar",
         "RK2CrankNicolson": "time_schemes",
         "RK4CrankNicolson": "time_schemes",
         "Recipe": "recipe",
         "TaylorGreen": "random_fields",
+        "VelocityAndScalar": "passive_scalar",
         "generate": "recipe",
         "load_recipe": "recipe",
         "taylor_green_vorticity": "random_fields",
