@@ -7,13 +7,12 @@ Also a section of ``run.py``, which says how it is timed.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import statistics
 
 import torch
 from plain_sfno import PlainSFNO
-from timing import Contestants, alternate, ratio, relative_difference
+from timing import Contestants, alternate, print_section, ratio, relative_difference
 from torch import Tensor, nn
 
 from pdesurrogate.evaluation.memory import peak_memory
@@ -107,15 +106,5 @@ def _differences(networks: dict[str, nn.Module], pairs: dict[str, tuple[Tensor, 
     return relative_difference(*corrections), relative_difference(*gradients)
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="first case, few rounds")
-    parser.add_argument("--rounds", type=int, help="how often each takes its turn; 9, or 3 with --quick")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    print("\n".join(compare_sfno(arguments.quick, arguments.rounds)))
-
-
 if __name__ == "__main__":
-    main()
+    print_section(compare_sfno, __doc__)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 Contestants = dict[str, Callable[[], object]]
@@ -33,3 +35,13 @@ def ratio(slow: list[float], fast: list[float]) -> str:
 def relative_difference(a: Tensor, b: Tensor) -> float:
     """Largest difference in units of the largest value."""
     return float((a - b).abs().max() / b.abs().max())
+
+
+def print_section(compare: Callable[[bool, int | None], list[str]], description: str | None) -> None:
+    """Run one comparison by itself, on one thread, with the options that these scripts share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="first case, few rounds")
+    parser.add_argument("--rounds", type=int, help="how often each takes its turn; 9, or 3 with --quick")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    print("\n".join(compare(arguments.quick, arguments.rounds)))

@@ -306,10 +306,7 @@ def _flow(batch: Batch, metadata: Metadata, frames: int) -> Tensor | None:
 
 
 def _velocity(frame: Tensor, metadata: Metadata) -> Tensor | None:
-    """``(batch, axes, *space)`` of ``frame (batch, channel, *space)``: a vector named so, or what `flow_of` knows."""
-    named = [index for index, channel in enumerate(metadata.channels) if channel.vector == "velocity"]
-    if len(named) == metadata.grid.dimension:
-        return frame[:, named]
+    """``(batch, axes, *space)`` of ``frame (batch, channel, *space)``, as far as `flow_of` knows it."""
     flow = flow_of(metadata)
     if flow is None:
         return None

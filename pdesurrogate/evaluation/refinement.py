@@ -1,7 +1,7 @@
 """What each iteration of a refiner is worth: its error, its residual, its time, and the solver's time to that error.
 
 A refiner makes a prediction obey the equation. So does the plain solver, from the last given frame and without any
-network: its error is the least that a refiner with the same march can reach, and its time is what has to be beaten.
+network: its error is what a refiner with the same march comes to, and its time is what has to be beaten.
 """
 
 from __future__ import annotations

@@ -26,10 +26,10 @@ def plot_misalignment(misalignment: Misalignment, *, axes: Sequence[Axes] | Pane
     """Left: how far features move over each wave. Right: skip against upsampled features at each level.
 
     Points are medians over samples, bars reach from the lower to the upper quartile, all in points of the finest grid,
-    linear up to one of them and logarithmic beyond.
-    Crosses are what features of different samples give; points are open where those fit together as well, so that the
-    shift means nothing. Horizontal lines are the equal share of a wave in the displacement over all of them, the shift
-    that the same measure finds between frames of the data, and what points of the flow cover in a step.
+    linear up to one of them and logarithmic beyond. Crosses are what features of different samples give; points are
+    open where those fit together as well, so that the shift means nothing. Horizontal lines are the equal share of a
+    wave in the displacement over all of them, the shift that the same measure finds between frames of the data, and
+    what points of the flow cover in a step.
 
     Args:
         misalignment: of `measure_misalignment`.

@@ -18,7 +18,7 @@ from pdesurrogate.models.fno import FNO
 from pdesurrogate.models.sinenet import SineNet
 from pdesurrogate.steppers.surrogate import Surrogate
 
-SPEED = (Channel("s"), Channel("u", vector="velocity"), Channel("v", vector="velocity"))
+SPEED = (Channel("s"), Channel("velocity_x"), Channel("velocity_y"))
 
 
 def small(**changes: Any) -> SineNet:
