@@ -32,6 +32,8 @@ SMALL = {
     "sinenet_small_k1": 420_381,
     "sinenet_small_k2": 420_479,
     "sinenet_small_k4": 419_755,
+    "sinenet_small_k1_wide": 418_679,
+    "sinenet_small_k2_wide": 418_783,
     "unet_small": 420_931,
     "unet_modern_small": 411_947,
     "ffno_small": 425_738,
