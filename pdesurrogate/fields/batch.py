@@ -1,4 +1,4 @@
-"""A training sample or batch, and what keeps nested named tuples whole: collating, mapping, repeating."""
+"""A training sample or batch, what keeps nested named tuples whole (collating, mapping, repeating), and its volumes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pdesurrogate.fields.grid import Grid
 from pdesurrogate.fields.trajectory import Context
 
 
@@ -62,3 +63,12 @@ def repeat_context(context: Context, times: int) -> Context:
     if times == 1:
         return context
     return map_context(lambda leaf: leaf.repeat(times, *(1,) * (leaf.ndim - 1)), context)
+
+
+def space_weights(grid: Grid, context: Context, *, cells: bool = False) -> Tensor:
+    """Quadrature weights of batched coordinates; ``(batch, 1, 1, *space)``, zero outside the mask."""
+    lines = grid.quadrature_weights(context.coordinates, cells=cells)
+    weights = lines[0][:, None, None]
+    for line in lines[1:]:
+        weights = weights.unsqueeze(-1) * line.reshape(line.shape[0], *(1,) * (weights.ndim - 1), -1)
+    return weights if context.mask is None else weights * context.mask[:, None, None]

@@ -172,6 +172,11 @@ class Metadata:
         """Channel names in the order of the channel axis."""
         return tuple(channel.name for channel in self.channels)
 
+    @property
+    def cell_centered(self) -> bool:
+        """Whether coordinates are those of cells: unless every channel lives on nodes."""
+        return any(channel.location != "node" for channel in self.channels)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dictionary (JSON and checkpoint safe); inverse of `from_dict`."""
         return asdict(self)

@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from pdesurrogate.fields.grid import Grid
+from pdesurrogate.fields.batch import space_weights
 from pdesurrogate.fields.trajectory import Context
 from pdesurrogate.metrics.flow import Flow
 from pdesurrogate.metrics.plan import RolloutPlan
@@ -168,15 +168,6 @@ class Block:
 def at_least_float32(values: Tensor) -> Tensor:
     """Half precisions become float32; others stay."""
     return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
-
-
-def space_weights(grid: Grid, context: Context, *, cells: bool = False) -> Tensor:
-    """Quadrature weights of batched coordinates; ``(batch, 1, 1, *space)``, zero outside the mask."""
-    lines = grid.quadrature_weights(context.coordinates, cells=cells)
-    weights = lines[0][:, None, None]
-    for line in lines[1:]:
-        weights = weights.unsqueeze(-1) * line.reshape(line.shape[0], *(1,) * (weights.ndim - 1), -1)
-    return weights if context.mask is None else weights * context.mask[:, None, None]
 
 
 def box_mean(values: Tensor, weights: Tensor | None = None) -> Tensor:

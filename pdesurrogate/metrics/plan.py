@@ -98,7 +98,7 @@ class RolloutPlan:
     @property
     def cell_centered(self) -> bool:
         """Whether coordinates are those of cells: unless every channel lives on nodes."""
-        return any(channel.location != "node" for channel in self.metadata.channels)
+        return self.metadata.cell_centered
 
     @property
     def equal_weights(self) -> bool:

@@ -27,7 +27,7 @@ from pdesurrogate.layers.padding import Padding, channels_last
 from pdesurrogate.layers.pointwise import Pointwise
 from pdesurrogate.layers.upsampling import Upsampling, doubling_matrix, upsample
 from pdesurrogate.models.reference_weights import Translation, as_matrix, load_reference_weights, unchanged
-from pdesurrogate.models.specification import recorded
+from pdesurrogate.models.specification import ContextInput, recorded
 
 Skips = Literal["dual", "tangled"]
 Residual = Literal["block", "wave"]
@@ -173,6 +173,12 @@ class SineNet(nn.Module):
             Wave(self.sizes, self.widths, self.padding, pooling, activation) for _ in range(waves)
         )
         self.head = JointConvolution(width, self.sizes.channels_out, self.padding)
+
+    @property
+    def context_inputs(self) -> tuple[ContextInput, ...]:
+        """What `pdesurrogate.steppers.surrogate.Surrogate` gives it beside the frames."""
+        taken: list[ContextInput] = ["parameters"] if self.sizes.parameters else []
+        return (*taken, "volumes") if self.cells == "volumes" else tuple(taken)
 
     def forward(
         self,

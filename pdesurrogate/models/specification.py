@@ -9,11 +9,15 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from torch import nn
 
 Network = TypeVar("Network", bound=type[nn.Module])
+
+# What a network may take of a sample beside its frames, as keywords of ``forward``: ``parameters (batch, parameters)``
+# in physical units, ``volumes (batch, *space)`` of the fluid in each cell, zero in solid.
+ContextInput = Literal["parameters", "volumes"]
 
 
 def recorded(cls: Network) -> Network:
@@ -90,3 +94,22 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(name, item) for key, item in value.items()}
     raise ValueError(f"Expected plain values in a network's arguments but {name} is a {type(value).__name__}.")
+
+
+def context_inputs_of(network: nn.Module) -> tuple[ContextInput, ...]:
+    """What a network takes of a sample beside its frames, as its attribute ``context_inputs`` says; nothing without.
+
+    Raises:
+        ValueError: for anything that no sample has.
+
+    Example:
+        >>> context_inputs_of(nn.Identity())
+        ()
+    """
+    names = tuple(getattr(network, "context_inputs", ()))
+    unknown = sorted(set(names) - {"parameters", "volumes"})
+    if unknown:
+        raise ValueError(
+            f"Expected context_inputs of {type(network).__name__} among 'parameters' and 'volumes' but got {unknown}."
+        )
+    return names

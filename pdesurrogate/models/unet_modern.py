@@ -14,7 +14,7 @@ from pdesurrogate.layers.frames import check_halvings, check_positive, check_spa
 from pdesurrogate.layers.padding import Padding, channels_last
 from pdesurrogate.layers.pointwise import Pointwise
 from pdesurrogate.models.sinenet import ConditionEmbedding
-from pdesurrogate.models.specification import recorded
+from pdesurrogate.models.specification import ContextInput, recorded
 
 # Of the last normalization; the others take all channels together.
 GROUPS = 8
@@ -170,6 +170,11 @@ class ModernUNet(nn.Module):
         self.projection = JointConvolution(width, target_frames * channels, rules)
         if self.condition is not None:
             _set_zero(self.projection)
+
+    @property
+    def context_inputs(self) -> tuple[ContextInput, ...]:
+        """What `pdesurrogate.steppers.surrogate.Surrogate` gives it beside the frames."""
+        return ("parameters",) if self.parameters_expected else ()
 
     def forward(self, history: Tensor, lead_time: Tensor | None = None, parameters: Tensor | None = None) -> Tensor:
         """The frames that follow ``history (batch, history_frames, channels, *space)``.

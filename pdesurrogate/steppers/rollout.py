@@ -16,12 +16,13 @@ class Rollout:
     """The blocks ``(batch, time, channel, *space)`` that follow a given history; built by `rollout`.
 
     Iterating starts from the given history each time and holds no more than the latest ``stepper.history_frames``
-    frames and one block. Frames are counted, not steps: where a stepper gives several at once, the last block is cut
-    to length. The given frames are never yielded.
+    frames, in a ring buffer, and one block. A step is given a view of that buffer, which the next step overwrites: a
+    stepper that remembers frames copies them. Frames are counted, not steps: where a stepper gives several at once, the
+    last block is cut to length. The given frames are never yielded.
 
     A trajectory is stopped at its first frame that is not finite or leaves the bounds. From there on its output is
-    NaN, the stepper is given zeros in its place, and the other trajectories of the batch go on. No value is brought to
-    the host for that, so a GPU is never waited for.
+    NaN, the stepper is given zeros in place of the frames that were not made, and the other trajectories of the batch
+    go on. No value is brought to the host for that, so a GPU is never waited for.
 
     Attributes:
         frames: frames to predict.
@@ -57,13 +58,13 @@ class Rollout:
         self._bounds = bounds
 
     def __iter__(self) -> Iterator[Tensor]:
-        history = self._history
-        alive = torch.ones(history.shape[0], dtype=torch.bool, device=history.device)
+        latest = _Latest(self._history)
+        alive = torch.ones_like(self.first_bad_frame, dtype=torch.bool)
         self.first_bad_frame = torch.full_like(self.first_bad_frame, self.frames)
         done = 0
         while done < self.frames:
-            block = self._stepper.step(history, self._context)
-            self._check(block, history)
+            block = self._stepper.step(latest.frames, self._context)
+            self._check(block)
             block = block[:, : self.frames - done]
             good = (alive[:, None] & self._is_good(block)).cumprod(dim=1).bool()
             length = good.sum(dim=1)
@@ -71,9 +72,7 @@ class Rollout:
             self.first_bad_frame = torch.where(stopped_here, done + length, self.first_bad_frame)
             alive = good[:, -1]
             done += block.shape[1]
-            # The order matters for memory: the history lets go of its oldest frames before the block is handed out.
-            latest = torch.cat([history, block], dim=1)[:, -history.shape[1] :]
-            history = torch.where(_as_mask(alive[:, None], latest), latest, 0.0)
+            latest.append(torch.where(_as_mask(good, block), block, 0.0))
             yield torch.where(_as_mask(good, block), block, torch.nan)
 
     def _is_good(self, block: Tensor) -> Tensor:
@@ -83,7 +82,8 @@ class Rollout:
             return good
         return good & (lowest >= self._bounds[0]) & (highest <= self._bounds[1])
 
-    def _check(self, block: Tensor, history: Tensor) -> None:
+    def _check(self, block: Tensor) -> None:
+        history = self._history
         fits = (
             block.ndim == history.ndim and block.shape[0] == history.shape[0] and block.shape[2:] == history.shape[2:]
         )
@@ -93,6 +93,48 @@ class Rollout:
                 f"Expected {type(self._stepper).__name__} to give a block {wanted} but got {tuple(block.shape)}; "
                 "a step keeps channels and grid."
             )
+
+
+class _Latest:
+    """The newest frames, oldest first, as one view of a ring buffer.
+
+    A frame is written twice, as many places apart as the history has frames, so that those of any history lie in a row:
+    a step copies its own frames and no others. No gradient passes through a buffer that is overwritten; where gradients
+    are recorded, frames are put together anew.
+
+    Attributes:
+        frames: ``(batch, time, channel, *space)``, as many as there were at first; good until the next `append`.
+    """
+
+    def __init__(self, history: Tensor) -> None:
+        self.frames = history
+        self._count = history.shape[1]
+        self._ring: Tensor | None = None
+        self._oldest = 0
+
+    def append(self, block: Tensor) -> None:
+        """Let the frames of a block take the place of the oldest ones."""
+        newest = block[:, -self._count :]
+        if torch.is_grad_enabled():
+            self._ring = None
+            self.frames = torch.cat([self.frames, newest], dim=1)[:, -self._count :]
+            return
+        ring = self._writable(torch.promote_types(self.frames.dtype, newest.dtype))
+        for frame in newest.unbind(1):
+            ring[:, self._oldest] = frame
+            if self._oldest + self._count < ring.shape[1]:
+                ring[:, self._oldest + self._count] = frame
+            self._oldest = (self._oldest + 1) % self._count
+        self.frames = ring[:, self._oldest : self._oldest + self._count]
+
+    def _writable(self, dtype: torch.dtype) -> Tensor:
+        if self._ring is None or self._ring.dtype != dtype:
+            shape = list(self.frames.shape)
+            shape[1] = 2 * self._count - 1
+            self._ring = self.frames.new_empty(shape, dtype=dtype)
+            self._ring[:, : self._count] = self.frames
+            self._oldest = 0
+        return self._ring
 
 
 def rollout(

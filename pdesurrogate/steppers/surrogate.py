@@ -10,10 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from pdesurrogate.fields.batch import space_weights
 from pdesurrogate.fields.grid import Metadata
 from pdesurrogate.fields.normalizer import Normalizer
 from pdesurrogate.fields.trajectory import Context
-from pdesurrogate.models.specification import build, specification_of
+from pdesurrogate.models.specification import build, context_inputs_of, specification_of
 
 Target = Literal["state", "increment"]
 
@@ -27,7 +28,9 @@ class Surrogate(nn.Module):
 
     Args:
         network: ``(batch, history_frames, channels, *space)`` to ``(batch, frames, channels, *space)``, both
-            normalized; its class is decorated with ``@recorded``.
+            normalized; its class is decorated with ``@recorded``. Where it has the attribute ``context_inputs``, it is
+            given these parts of the context as keywords: ``"parameters"`` in physical units, ``"volumes"`` of the fluid
+            in each cell.
         metadata: of the data set that it is trained on.
         history_frames: input frames.
         target: the network gives the next normalized ``"state"``, or the ``"increment"`` from the latest frame in
@@ -56,6 +59,12 @@ class Surrogate(nn.Module):
         self.metadata = metadata
         self.history_frames = history_frames
         self.target = target
+        self._context_inputs = context_inputs_of(network)
+        if "parameters" in self._context_inputs and not metadata.parameters:
+            raise ValueError(
+                f"Expected data with parameters for a {type(network).__name__} that takes them but those of "
+                f"{metadata.name!r} have none; build it without."
+            )
         channels = len(metadata.channels)
         self.normalizer = Normalizer(channels)
         self.register_buffer("increment_rms", torch.ones(channels))
@@ -64,7 +73,7 @@ class Surrogate(nn.Module):
         """The block of frames that the network gives after ``history``; physical units.
 
         Raises:
-            ValueError: if channels or the number of frames do not fit.
+            ValueError: if channels, the number of frames, or what the network takes of the context do not fit.
         """
         channels = len(self.metadata.channels)
         if history.ndim != 3 + self.metadata.grid.dimension or history.shape[2] != channels:
@@ -75,12 +84,22 @@ class Surrogate(nn.Module):
         if history.shape[1] < self.history_frames:
             raise ValueError(f"Expected at least {self.history_frames} history frames but got {history.shape[1]}.")
         history = history[:, history.shape[1] - self.history_frames :]
-        output: Tensor = self.network(self.normalizer.normalize(history))
+        output: Tensor = self.network(self.normalizer.normalize(history), **self._about(context))
         if self.target == "state":
             return self.normalizer.denormalize(output)
         scale = self.increment_rms.reshape(-1, *(1,) * self.metadata.grid.dimension)
         # The network gives increments from the latest given frame, also where it gives several frames at once.
         return history[:, -1:] + output * scale
+
+    def _about(self, context: Context) -> dict[str, Tensor | None]:
+        """What the network takes of the context."""
+        given: dict[str, Tensor | None] = {}
+        if "parameters" in self._context_inputs:
+            given["parameters"] = context.parameters
+        if "volumes" in self._context_inputs:
+            volumes = space_weights(self.metadata.grid, context, cells=self.metadata.cell_centered)
+            given["volumes"] = volumes[:, 0, 0]
+        return given
 
     def specification(self) -> dict[str, Any]:
         """Everything but the weights, in plain values: what a checkpoint stores beside them."""

@@ -6,9 +6,10 @@ from helpers import block_of, context_of, measure, plan_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pdesurrogate.fields.batch import space_weights
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 from pdesurrogate.fields.trajectory import Context
-from pdesurrogate.metrics.block import box_mean, space_weights
+from pdesurrogate.metrics.block import box_mean
 from pdesurrogate.metrics.errors import (
     BandErrorMetric,
     BoundaryErrorMetric,

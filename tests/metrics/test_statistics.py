@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdesurrogate.evaluation.scores import curves_of, scores_of
+from pdesurrogate.fields.batch import space_weights
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 from pdesurrogate.fields.trajectory import Context
-from pdesurrogate.metrics.block import space_weights
 from pdesurrogate.metrics.correlations import AutocorrelationMetric, StructureFunctionMetric, TwoPointMetric
 from pdesurrogate.metrics.plan import RolloutPlan
 from pdesurrogate.metrics.statistics import (

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
+from pdesurrogate.fields.batch import space_weights
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 from pdesurrogate.fields.trajectory import Context
-from pdesurrogate.metrics.block import Block, box_mean, space_weights
+from pdesurrogate.metrics.block import Block, box_mean
 from pdesurrogate.metrics.plan import RolloutPlan
 from pdesurrogate.metrics.uncertainty import (
     EnsembleMetric,

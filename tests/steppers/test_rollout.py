@@ -65,6 +65,50 @@ def test_history_is_the_latest_frames_in_order():
     assert [seen[0, :, 0, 0, 0].tolist() for seen in stepper.given] == [[-2, -1, 0], [0, 1, 2], [2, 3, 4]]
 
 
+@given(history=st.integers(1, 5), block=st.integers(1, 7), frames=st.integers(1, 20))
+@settings(max_examples=30, deadline=None)
+def test_the_ring_holds_the_newest_frames_without_a_concatenation(history, block, frames):
+    def refuse(*arguments, **keywords):
+        raise AssertionError("frames were put together anew")
+
+    given_frames = history_of(2, history)
+    before = given_frames.clone()
+    stepper = Counting(history, block)
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "cat", refuse)
+        blocks = list(rollout(stepper, given_frames, context_of(2), frames))
+    for number, seen in enumerate(stepper.given):
+        newest = number * block
+        assert seen[1, :, 0, 3, 3].tolist() == list(range(newest - history + 1, newest + 1))
+    assert sum(each.shape[1] for each in blocks) == frames
+    assert torch.equal(given_frames, before)
+
+
+def test_frames_that_were_handed_out_are_not_overwritten():
+    class Echo:
+        history_frames = 2
+
+        def step(self, history, context):
+            return history[:, :1]  # a view of what it was given
+
+    with torch.no_grad():
+        blocks = list(rollout(Echo(), history_of(1, 2), context_of(1), 5))
+    assert [each[0, 0, 0, 0, 0].item() for each in blocks] == [-1, 0, -1, 0, -1]
+
+
+def test_a_precise_step_is_not_rounded_to_the_history():
+    class Thirds(Counting):
+        def step(self, history, context):
+            self.given.append(history.clone())
+            return history[:, -1:].double() / 3
+
+    stepper = Thirds(history_frames=2)
+    with torch.no_grad():
+        blocks = list(rollout(stepper, torch.ones(1, 2, 1, 4, 4), context_of(1), 3))
+    assert [seen.dtype for seen in stepper.given] == [torch.float32, torch.float64, torch.float64]
+    assert blocks[-1][0, 0, 0, 0, 0].item() == 1 / 3 / 3 / 3
+
+
 def test_a_second_iteration_starts_again_from_the_given_history():
     run = rollout(Counting(block=2), history_of(1), context_of(1), 5)
     assert torch.equal(torch.cat(list(run), 1), torch.cat(list(run), 1))
