@@ -362,6 +362,7 @@ def _columns(scores: dict[str, dict[str, Any]], ranked_by: str, alike: bool) -> 
         Column("parameters", "parameters", "trained real numbers; 0 for solvers", _count, read=_parameters),
         Column("seeds", "seeds", "how many seeds the mean and the ± are over", _count, read=lambda _: Value(1.0)),
         *score("relative_l2", "relative L2"),
+        *score("one_step_relative_l2", "one step, all windows"),
         *score("relative_l2_first", "at first lead"),
         *score("relative_l2_last", "at last lead"),
         *score("correlation_time", "correlation time"),

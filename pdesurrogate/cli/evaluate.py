@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pdesurrogate.data.archive import Archive
     from pdesurrogate.evaluation.card import ModelCard
     from pdesurrogate.evaluation.evaluator import Evaluator, Suite
+    from pdesurrogate.evaluation.misalignment import Misalignment
     from pdesurrogate.evaluation.report import Report
     from pdesurrogate.fields.trajectory import Trajectory
     from pdesurrogate.metrics.base import RolloutMetric
@@ -87,6 +88,16 @@ def build_parser() -> argparse.ArgumentParser:
         help="also run the solver that made the data, on N points a side (default: from an eighth of the data's to its "
         "own) at several time steps, and state the speed-up at equal error and the break-even number of rollouts",
     )
+    parser.add_argument(
+        "--one-step",
+        action="store_true",
+        help="also measure the frame after every window of true frames, as papers average their one-step error",
+    )
+    parser.add_argument(
+        "--misalignment",
+        action="store_true",
+        help="of a SineNet: also measure how far features move over each wave, and skips against upsampled features",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for report and figures")
     parser.add_argument("--name", help="label in tables")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="default: %(default)s")
@@ -111,6 +122,8 @@ def _evaluate(arguments: argparse.Namespace, argv: list[str], device: str, *, wr
     from pdesurrogate.data.archive import Archive
     from pdesurrogate.evaluation.checks import failed_checks
     from pdesurrogate.evaluation.evaluator import Evaluator
+    from pdesurrogate.evaluation.misalignment import add_misalignment
+    from pdesurrogate.evaluation.one_step import add_one_step
 
     archive = Archive(arguments.data)
     trajectories = archive.trajectories(arguments.split)
@@ -126,6 +139,7 @@ def _evaluate(arguments: argparse.Namespace, argv: list[str], device: str, *, wr
         bounds=bounds,
     )
     arguments.out.mkdir(parents=True, exist_ok=True)  # refuse a bad place before the work
+    misalignment = _misalignment(stepper, trajectories, device) if arguments.misalignment else None
     with progress_bar(f"rolling out {card.name}", unit="trajectories") as progress:
         report = evaluator(
             stepper,
@@ -137,6 +151,11 @@ def _evaluate(arguments: argparse.Namespace, argv: list[str], device: str, *, wr
             command=shlex.join(["pdesurrogate", "evaluate", *argv]),
             on_batch=progress,
         )
+    if arguments.one_step:
+        with progress_bar("single steps", unit="windows") as progress:
+            report = add_one_step(report, evaluator, stepper, trajectories, on_batch=progress)
+    if misalignment is not None:
+        report = add_misalignment(report, misalignment)
     if writes:
         report.save(arguments.out)  # before the sweep, which may refuse the data or take long
     if arguments.solver_sweep is not None:
@@ -156,6 +175,15 @@ def _evaluate(arguments: argparse.Namespace, argv: list[str], device: str, *, wr
         for failure in failures:
             print(f"self-check failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _misalignment(stepper: Stepper, trajectories: Sequence[Trajectory], device: str) -> Misalignment:
+    from pdesurrogate.evaluation.misalignment import measure_misalignment, shuffled_windows
+    from pdesurrogate.steppers.surrogate import Surrogate
+
+    if not isinstance(stepper, Surrogate):
+        raise ValueError("Expected the checkpoint of one SineNet for --misalignment; leave the option out.")
+    return measure_misalignment(stepper.to(device), shuffled_windows(trajectories, stepper))
 
 
 def with_solver_sweep(
@@ -358,8 +386,10 @@ def draw(
     """
     import torch
 
+    from pdesurrogate.evaluation.misalignment import Misalignment
     from pdesurrogate.viz.curves import plot_error_curves
     from pdesurrogate.viz.distributions import plot_density
+    from pdesurrogate.viz.misalignment import plot_misalignment
     from pdesurrogate.viz.profiles import plot_channel_profiles
     from pdesurrogate.viz.snapshots import plot_snapshots, save_film
     from pdesurrogate.viz.spacetime import plot_spacetime
@@ -378,6 +408,9 @@ def draw(
     ):
         if variable in report.curves:
             files.append(save_figure(plot(reports), out / f"{name}.png"))
+    if "misalignment" in report.attributes:
+        found = Misalignment.from_dict(report.attributes["misalignment"])
+        files.append(save_figure(plot_misalignment(found), out / "misalignment.png"))
     if len(metadata.grid.axes) != 2 or any(axis.period is None for axis in metadata.grid.axes):
         return files
     extent = metadata.grid.periods[0], metadata.grid.periods[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -11,8 +11,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from pdesurrogate.fields.batch import Batch
+from pdesurrogate.data.windows import Windows
+from pdesurrogate.evaluation.report import Report
+from pdesurrogate.fields.batch import Batch, map_context
 from pdesurrogate.fields.grid import Metadata
+from pdesurrogate.fields.trajectory import Trajectory
 from pdesurrogate.metrics.flow import flow_of
 from pdesurrogate.models.sinenet import LEVELS, SineNet
 from pdesurrogate.physics.displacement import local_displacement
@@ -142,7 +145,10 @@ def measure_misalignment(surrogate: Surrogate, batches: Iterable[Batch], *, wind
     periodic = [kind == "circular" for kind in network.padding]
     metadata, frames = surrogate.metadata, network.target_frames
     found: list[_Found] = []
+    device = surrogate.increment_rms.device
     for batch in batches:
+        history, context = batch.history.to(device), map_context(lambda leaf: leaf.to(device), batch.context)
+        batch = Batch(history, batch.target.to(device), context)
         with recorded_features(network) as features:
             surrogate.step(batch.history, batch.context)
         frame = batch.history[:, -1], _last_frame(batch, frames)
@@ -164,6 +170,33 @@ def measure_misalignment(surrogate: Surrogate, batches: Iterable[Batch], *, wind
         fastest=ways[0],
         typical=ways[1],
     )
+
+
+def add_misalignment(report: Report, found: Misalignment) -> Report:
+    """The report with what `measure_misalignment` found as the entry ``misalignment``."""
+    return Report({**report.attributes, "misalignment": found.to_dict()}, report.curves)
+
+
+def shuffled_windows(
+    trajectories: Sequence[Trajectory], surrogate: Surrogate, *, samples: int = 128, batch_size: int = 16, seed: int = 0
+) -> Iterator[Batch]:
+    """Batches for `measure_misalignment`: some of the windows that trajectories have for a step, in random order.
+
+    Args:
+        trajectories: of one split.
+        surrogate: whose history and block a window holds.
+        samples: at most so many windows.
+        batch_size: windows in a batch.
+        seed: of the order.
+
+    Raises:
+        ValueError: if the trajectories are too short.
+    """
+    network: Any = surrogate.network
+    windows = Windows(trajectories, surrogate.history_frames, getattr(network, "target_frames", 1))
+    order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(seed))[:samples].tolist()
+    for first in range(0, len(order), batch_size):
+        yield windows.__getitems__(order[first : first + batch_size])
 
 
 @dataclass

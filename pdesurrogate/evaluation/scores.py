@@ -74,7 +74,7 @@ def _reduced(curves: xarray.Dataset, score: Score) -> dict[str, Any]:
         "description": score.description,
     }
     if "trajectory" in values.dims:
-        return {**_summary(values.values), **described}
+        return {**summarized(values.values), **described}
     error = curves.get(f"{score.variable}_standard_error")
     spread = None if error is None else float(_by_trajectory(error, score))
     value = float(values)
@@ -95,7 +95,8 @@ def _by_trajectory(values: xarray.DataArray, score: Score) -> xarray.DataArray:
     return values.mean(rest, skipna=False)
 
 
-def _summary(values: Any) -> dict[str, Any]:
+def summarized(values: Any) -> dict[str, Any]:
+    """``value``, ``spread`` and ``interval`` of a score from one number a trajectory; all null if one is not finite."""
     numbers = np.asarray(values, dtype=np.float64)
     if not np.isfinite(numbers).all():
         return {"value": None, "spread": None, "interval": None}

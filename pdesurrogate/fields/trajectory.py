@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -56,8 +56,25 @@ class Trajectory:
             ValueError: if the range is not inside the trajectory.
         """
         stop = len(self) if stop is None else stop
-        if not 0 <= start < stop <= len(self):
-            raise ValueError(f"Expected frames within 0..{len(self)} but got {start}..{stop}.")
+        self._check_range(start, stop)
         out = self.times.new_empty((stop - start, *self.shape[1:]), dtype=torch.float32)
         self.read_into(start, out)
         return out
+
+    def part(self, start: int, stop: int) -> Trajectory:
+        """Frames ``start`` to ``stop`` as a trajectory of its own, read as lazily.
+
+        Raises:
+            ValueError: if the range is not inside the trajectory.
+        """
+        self._check_range(start, stop)
+        return replace(
+            self,
+            times=self.times[start:stop],
+            read_into=lambda first, out: self.read_into(start + first, out),
+            shape=(stop - start, *self.shape[1:]),
+        )
+
+    def _check_range(self, start: int, stop: int) -> None:
+        if not 0 <= start < stop <= len(self):
+            raise ValueError(f"Expected frames within 0..{len(self)} but got {start}..{stop}.")

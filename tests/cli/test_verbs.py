@@ -18,8 +18,11 @@ from helpers import write_archive
 from pdesurrogate.__main__ import main
 from pdesurrogate.cli.terminal import choose_device
 from pdesurrogate.data.archive import Archive
+from pdesurrogate.evaluation.misalignment import Misalignment
 from pdesurrogate.evaluation.report import Report
 from pdesurrogate.fields.grid import Channel
+from pdesurrogate.models.sinenet import SineNet
+from pdesurrogate.steppers.surrogate import Surrogate
 
 # LightningCLI warns of its own use of jsonargparse and of the empty callbacks' folders of a second run.
 lightning_cli = pytest.mark.filterwarnings("ignore")
@@ -215,6 +218,27 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(data, tmp_pat
     ):
         assert main(command) == 2
         assert "Check that the path is right" in capsys.readouterr().err
+
+
+def test_single_steps_and_misalignment_are_measured_where_asked_for(data, fitted, tmp_path, capsys):
+    torch.manual_seed(0)
+    metadata = Archive(data).metadata
+    network = SineNet(channels=1, history_frames=2, waves=2, width=4, padding="circular")
+    checkpoint = Surrogate(network, metadata, history_frames=2).save(tmp_path / "waves.ckpt")
+    common = ["evaluate", "--data", str(data), "--frames", "2", "--one-step", "--misalignment", "--out"]
+    assert main([*common, str(tmp_path / "a"), "--checkpoint", str(checkpoint)]) == 0
+    report = Report.load(tmp_path / "a")
+    found = Misalignment.from_dict(report.attributes["misalignment"])
+    assert len(found.waves) == len(found.levels) == 2
+    frames = len(Archive(data).trajectories("test")[0])
+    assert report.curves.sizes["window"] == frames - 2
+    assert report.attributes["scores"]["one_step_relative_l2"]["value"] > 0
+    assert (tmp_path / "a" / "misalignment.png").stat().st_size > 0
+    other = fitted / "checkpoints" / "last.ckpt"
+    assert main([*common, str(tmp_path / "b"), "--checkpoint", str(other)]) == 2
+    assert "a surrogate with a SineNet but got one with a FNO" in capsys.readouterr().err
+    assert main([*common, str(tmp_path / "b"), "--stepper", PERSISTENCE]) == 2
+    assert "the checkpoint of one SineNet for --misalignment" in capsys.readouterr().err
 
 
 def test_suites_further_metrics_residual_and_sweep_are_a_matter_of_options(data, tmp_path, capsys):
