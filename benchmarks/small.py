@@ -36,27 +36,47 @@ class Refined(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A configuration below ``benchmarks/configs``, the seeds that it is trained with, and how these are refined."""
+    """A configuration below ``benchmarks/configs``, the seeds that it is trained with, and what is done with these.
+
+    ``options`` are those of ``pdesurrogate evaluate`` beyond its task's.
+    """
 
     config: str
     seeds: tuple[int, ...]
     refined: tuple[Refined, ...] = ()
+    options: tuple[str, ...] = ()
 
 
 class Task(NamedTuple):
-    """Frames of a data set that a table is about; reports lie in ``benchmarks/reports/NAME``."""
+    """Frames of a data set that a table is about; reports lie in ``benchmarks/reports/NAME``.
+
+    ``options`` are those of ``pdesurrogate evaluate`` beyond the frames.
+    """
 
     name: str
     problem: str
     window: tuple[str, ...]
     trained: tuple[Trained, ...]
     solvers: tuple[int, ...]
+    options: tuple[str, ...] = ("--residual",)
 
 
 NEWTON, LBFGS, ADAM = (("--method", name) for name in ("newton", "lbfgs", "adam"))
 # Over this long a time the first iterations gain little: Newton's method converges quadratically only near the end.
 FAR_NEWTON = (*NEWTON, "--iterations", "5", "--window", "10")
 TEN_TO_TEN = ("--start-frame", "10", "--frames", "10")
+
+
+def waves(config: str, *named: str) -> Trained:
+    """A SineNet with three seeds, and how far its features move."""
+    return Trained(config, (0, 1, 2), options=("--misalignment", *named))
+
+
+def named(config: str, name: str) -> Trained:
+    """One seed under a name of its own."""
+    return Trained(config, (0,), options=("--name", name))
+
+
 TASKS = (
     Task(
         "ns2d_decaying",
@@ -127,6 +147,27 @@ TASKS = (
         ),
         (32, 48, 64),
     ),
+    # At one budget; "wide" ones do as much work as four waves. benchmarks/waves.py draws what comes out.
+    Task(
+        "ns2d_velocity",
+        "ns2d_velocity",
+        ("--start-frame", "4"),
+        (
+            waves("sinenet_small_k1", "--name", "SineNet-1"),
+            waves("sinenet_small_k2", "--name", "SineNet-2"),
+            waves("sinenet_small_k4", "--name", "SineNet-4"),
+            waves("sinenet_small_k1_wide", "--name", "SineNet-1 wide"),
+            waves("sinenet_small_k2_wide", "--name", "SineNet-2 wide"),
+            named("unet_small", "U-Net"),
+            named("unet_modern_small", "modern U-Net"),
+            named("dilated_resnet_small", "Dilated ResNet"),
+            named("ffno_small", "F-FNO"),
+            named("fno_small", "FNO"),
+        ),
+        (32, 48, 64),
+        # The solver is stepped from velocity and scalar, of which no residual is known.
+        options=("--one-step",),
+    ),
 )
 
 
@@ -140,7 +181,7 @@ def commands() -> Iterator[tuple[Path | None, list[str]]]:
                 yield from _train_and_evaluate(task, trained, seed)
         for name, choice in _baselines(task):
             out = REPORTS / task.name / name
-            yield out / "report.json", ["evaluate", *choice, *_evaluation(task, out), "--residual"]
+            yield out / "report.json", ["evaluate", *choice, *_evaluation(task, out), *task.options]
 
 
 def _train_and_evaluate(task: Task, trained: Trained, seed: int) -> Iterator[tuple[Path, list[str]]]:
@@ -156,7 +197,8 @@ def _train_and_evaluate(task: Task, trained: Trained, seed: int) -> Iterator[tup
     yield slim, ["slim", str(last), str(slim)]
     of_model = ["--checkpoint", str(slim)]
     out = REPORTS / task.name / name
-    yield out / "report.json", ["evaluate", *of_model, "--solver-sweep", *_evaluation(task, out), "--residual"]
+    options = ["--solver-sweep", *_evaluation(task, out), *task.options, *trained.options]
+    yield out / "report.json", ["evaluate", *of_model, *options]
     for way in trained.refined:
         if seed in way.seeds:
             out = REPORTS / task.name / f"{trained.config}_{way.name}_seed{seed}"

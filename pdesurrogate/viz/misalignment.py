@@ -73,7 +73,8 @@ def _draw_waves(axes: Axes, misalignment: Misalignment) -> None:
         if height is not None and np.isfinite(height):
             axes.axhline(height, label=label, **look)
     axes.set_xlim(0.5, count + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+    # A locator of whole numbers falls back to others where there is only one of them.
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10) if count > 1 else FixedLocator([1]))
     axes.set_xlabel("wave")
     axes.set_title("input against output of a wave")
 
