@@ -44,7 +44,7 @@ class Trained(NamedTuple):
     config: str
     seeds: tuple[int, ...]
     refined: tuple[Refined, ...] = ()
-    options: tuple[str, ...] = ()
+    options: tuple[str, ...] = ("--solver-sweep",)
 
 
 class Task(NamedTuple):
@@ -64,17 +64,19 @@ class Task(NamedTuple):
 NEWTON, LBFGS, ADAM = (("--method", name) for name in ("newton", "lbfgs", "adam"))
 # Over this long a time the first iterations gain little: Newton's method converges quadratically only near the end.
 FAR_NEWTON = (*NEWTON, "--iterations", "5", "--window", "10")
+# The solver takes minutes here: it is measured beside the networks of most and of least work.
+SWEEP = ("--solver-sweep", "32", "48", "64")
 TEN_TO_TEN = ("--start-frame", "10", "--frames", "10")
 
 
-def waves(config: str, *named: str) -> Trained:
+def waves(config: str, name: str, *options: str) -> Trained:
     """A SineNet with three seeds, and how far its features move."""
-    return Trained(config, (0, 1, 2), options=("--misalignment", *named))
+    return Trained(config, (0, 1, 2), options=("--name", name, "--misalignment", *options))
 
 
-def named(config: str, name: str) -> Trained:
+def named(config: str, name: str, *options: str) -> Trained:
     """One seed under a name of its own."""
-    return Trained(config, (0,), options=("--name", name))
+    return Trained(config, (0,), options=("--name", name, *options))
 
 
 TASKS = (
@@ -153,16 +155,16 @@ TASKS = (
         "ns2d_velocity",
         ("--start-frame", "4"),
         (
-            waves("sinenet_small_k1", "--name", "SineNet-1"),
-            waves("sinenet_small_k2", "--name", "SineNet-2"),
-            waves("sinenet_small_k4", "--name", "SineNet-4"),
-            waves("sinenet_small_k1_wide", "--name", "SineNet-1 wide"),
-            waves("sinenet_small_k2_wide", "--name", "SineNet-2 wide"),
+            waves("sinenet_small_k1", "SineNet-1"),
+            waves("sinenet_small_k2", "SineNet-2"),
+            waves("sinenet_small_k4", "SineNet-4", *SWEEP),
+            waves("sinenet_small_k1_wide", "SineNet-1 wide"),
+            waves("sinenet_small_k2_wide", "SineNet-2 wide"),
             named("unet_small", "U-Net"),
             named("unet_modern_small", "modern U-Net"),
             named("dilated_resnet_small", "Dilated ResNet"),
             named("ffno_small", "F-FNO"),
-            named("fno_small", "FNO"),
+            named("fno_small", "FNO", *SWEEP),
         ),
         (32, 48, 64),
         # The solver is stepped from velocity and scalar, of which no residual is known.
@@ -197,7 +199,7 @@ def _train_and_evaluate(task: Task, trained: Trained, seed: int) -> Iterator[tup
     yield slim, ["slim", str(last), str(slim)]
     of_model = ["--checkpoint", str(slim)]
     out = REPORTS / task.name / name
-    options = ["--solver-sweep", *_evaluation(task, out), *task.options, *trained.options]
+    options = [*_evaluation(task, out), *task.options, *trained.options]
     yield out / "report.json", ["evaluate", *of_model, *options]
     for way in trained.refined:
         if seed in way.seeds:
