@@ -15,16 +15,29 @@ Location = Literal["cell", "node", "face_x", "face_y", "face_z"]
 class Axis:
     """One space axis. ``period`` is the length after which the field repeats; ``None`` means not periodic.
 
-    A periodic axis stores no duplicated end point: ``n`` points at spacing ``period / n``.
+    A periodic axis stores no duplicated end point: ``n`` points at spacing ``period / n``. One that is not periodic may
+    say where it ends, ``bounds``: at walls, inlets, outlets. Then the centers of stretched cells tell their faces.
+
+    Raises:
+        ValueError: if the period is not positive, or bounds do not increase or belong to a periodic axis.
     """
 
     name: str
     period: float | None = None
     units: str = "1"
+    bounds: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.period is not None and not self.period > 0:
             raise ValueError(f"Expected a positive period for axis {self.name!r} but got {self.period}.")
+        if self.bounds is None:
+            return
+        if self.period is not None or len(self.bounds) != 2 or not self.bounds[0] < self.bounds[1]:
+            raise ValueError(
+                f"Expected bounds (low, high) of an axis that is not periodic but {self.name!r} has {self.bounds} and "
+                f"period {self.period}."
+            )
+        object.__setattr__(self, "bounds", tuple(float(bound) for bound in self.bounds))  # JSON knows lists
 
 
 @dataclass(frozen=True)
@@ -32,8 +45,8 @@ class Channel:
     """One scalar field: its name, physical units and where on the grid it is stored.
 
     Coordinates are those of nodes, or of cell centers. Value ``i`` of a channel at ``face_x`` lies on the face below
-    cell ``i`` along x, half way between the centers ``i - 1`` and ``i``; on an axis that is not periodic the upper face
-    of the last cell is not stored.
+    cell ``i`` along x: between the centers ``i - 1`` and ``i``, half way unless the axis has bounds (`cell_faces`); on
+    an axis that is not periodic the upper face of the last cell is not stored.
 
     Channels with the same ``vector`` are components of one vector, in the order of the axes.
     """
@@ -123,8 +136,9 @@ class Grid:
 
         Args:
             coordinates: of nodes, or of the centers of cells.
-            cells: points are centers: on an axis that is not periodic a cell reaches half way to its neighbors, and
-                the outermost as far out as in, so that a sum over even cells is conserved exactly.
+            cells: points are centers, weights the widths of cells: those between `cell_faces` where the axis has
+                bounds; else a cell reaches half way to its neighbors, and the outermost as far out as in. So a sum over
+                cells is conserved exactly, over stretched ones where bounds are known.
 
         Raises:
             ValueError: if the number of axes is wrong.
@@ -134,7 +148,50 @@ class Grid:
         return tuple(_line_weights(axis, points, cells) for axis, points in zip(self.axes, coordinates, strict=True))
 
 
+def cell_faces(points: Tensor, bounds: tuple[float, float]) -> Tensor:
+    """Faces ``(..., n + 1)`` within bounds around ``points (..., n)``, for stretched cells too.
+
+    If the points are the centers of cells that fill the axis, faces follow from the low end one by one. Points that are
+    no such centers, such as nodes, have faces half way between them. Nothing is brought to the host.
+
+    Args:
+        points: increasing.
+        bounds: the first and the last face.
+
+    Example:
+        >>> cell_faces(torch.tensor([0.5, 2.0, 3.5]), bounds=(0.0, 4.0)).tolist()
+        [0.0, 1.0, 3.0, 4.0]
+        >>> cell_faces(torch.tensor([0.0, 1.0, 4.0]), bounds=(0.0, 4.0)).tolist()
+        [0.0, 0.5, 2.5, 4.0]
+    """
+    faces = faces_from(points.to(torch.float64), bounds[0])
+    between = (faces[..., :-1] < points) & (points < faces[..., 1:])
+    # A hundredth of the smallest cell: coordinates in single precision leave less.
+    close = (faces[..., -1] - bounds[1]).abs() <= 1e-2 * points.diff(dim=-1).amin(-1)
+    fits = (close & between.all(-1)).unsqueeze(-1)
+    halfway = (points[..., 1:] + points[..., :-1]) / 2
+    inner = torch.where(fits, faces[..., 1:-1].to(points.dtype), halfway)
+    low, high = (torch.full_like(points[..., :1], bound) for bound in bounds)
+    return torch.cat([low, inner, high], -1)
+
+
+def faces_from(centers: Tensor, low: float) -> Tensor:
+    """``f[i + 1] = 2 c[i] - f[i]`` from the lowest face ``low`` on: ``(..., n + 1)`` for ``centers (..., n)``.
+
+    Example:
+        >>> faces_from(torch.tensor([0.5, 2.0, 3.5]), low=0.0).tolist()
+        [0.0, 1.0, 3.0, 4.0]
+    """
+    signs = torch.ones_like(centers)
+    signs[..., 1::2] = -1
+    places = torch.cat([torch.full_like(centers[..., :1], low), low - 2 * (signs * centers).cumsum(-1)], -1)
+    places[..., 1::2] *= -1
+    return places
+
+
 def _line_weights(axis: Axis, points: Tensor, cells: bool) -> Tensor:
+    if cells and axis.bounds is not None:
+        return cell_faces(points, axis.bounds).diff(dim=-1)
     gaps = points.diff(dim=-1)
     before = after = points[..., :1] * 0
     if axis.period is not None:

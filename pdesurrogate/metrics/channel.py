@@ -2,7 +2,8 @@
 
 A channel here is a box with exactly one axis that is not periodic. Walls stand at its two ends; the mean flow runs
 along one of the periodic axes. Statistics are averaged over these axes, over time and over trajectories.
-Where its walls are: see `metrics.profiles`.
+Where its walls are: see `metrics.profiles`. Velocity components may be staggered, each on the faces that it crosses:
+profiles are then at the heights of the centers of cells, see `metrics.staggered`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from pdesurrogate.fields.grid import Axis
 from pdesurrogate.metrics.base import Coordinate, RolloutMetric, Score, Variable
 from pdesurrogate.metrics.block import Block, Fields
 from pdesurrogate.metrics.flow import Flow, require_flow, squared
@@ -32,7 +34,9 @@ from pdesurrogate.metrics.profiles import (
     profiles_of,
     relative_l1,
     wall_gradient,
+    walls_around,
 )
+from pdesurrogate.metrics.staggered import apply_along, faces_to_centers, is_staggered, moved_along
 
 # Viscosities that agree this well, in units of their mean, are one viscosity stored in single precision.
 _SAME_VISCOSITY = 1e-5
@@ -92,7 +96,8 @@ class ChannelGeometry:
         channels = range(len(plan.metadata.channels)) if channels is None else channels
         on_nodes = _on_nodes(plan, wall_axis, channels, what)
         if walls is None:
-            walls = _default_walls(points, on_nodes, plan.even[wall_axis], what)
+            ends = float(points[0]), float(points[-1])
+            walls = ends if on_nodes else _walls_of_cells(axes[wall_axis], points, what)
         low, high = (float(wall) for wall in walls)
         slack = SAME_PLACE * (high - low) / 2
         if not (low < high and low - slack <= float(points[0]) and float(points[-1]) <= high + slack):
@@ -154,17 +159,18 @@ def _on_nodes(plan: RolloutPlan, wall_axis: int, channels: Sequence[int], what: 
     return heights == {"node"}
 
 
-def _default_walls(points: Tensor, on_nodes: bool, even: bool, what: str) -> Walls:
-    low, high = float(points[0]), float(points[-1])
-    if on_nodes:
-        return low, high
-    if not even:
+def _walls_of_cells(axis: Axis, points: Tensor, what: str) -> Walls:
+    """The bounds of the axis, or what follows from the centers of the cells."""
+    if axis.bounds is not None:
+        return axis.bounds
+    walls = walls_around(points)
+    if walls is None:
         raise ValueError(
-            f"Expected walls=(low, high) for {what} of cells on stretched points from {low:g} to {high:g}, whose "
-            "walls cannot be told from their middles."
+            f"Expected walls=(low, high) for {what} of cells on stretched points from {float(points[0]):g} to "
+            f"{float(points[-1]):g}, whose walls cannot be told from their middles; or state them as the "
+            "bounds of the axis."
         )
-    half_gap = (high - low) / (points.numel() - 1) / 2
-    return low - half_gap, high + half_gap
+    return walls
 
 
 @dataclass(frozen=True)
@@ -175,11 +181,13 @@ class ChannelFlow:
         geometry: of the channel.
         flow: where the components are among the channels of the data.
         streamwise: number of the component, and of the axis, along the mean flow.
+        staggered: whether each component is on the faces that it crosses.
     """
 
     geometry: ChannelGeometry
     flow: Flow
     streamwise: int
+    staggered: bool = False
 
     @classmethod
     def of(cls, plan: RolloutPlan, what: str, streamwise: str | None, walls: Walls | None) -> ChannelFlow:
@@ -192,20 +200,25 @@ class ChannelFlow:
             walls: where they stand; see `ChannelGeometry.of`.
 
         Raises:
-            ValueError: as `require_flow` and `ChannelGeometry.of`, or if the components do not live at the same points,
-                or ``streamwise`` is not a periodic axis.
+            ValueError: as `require_flow` and `ChannelGeometry.of`, or if the components live neither at the same points
+                nor each on the faces that it crosses, or ``streamwise`` is not a periodic axis.
         """
         flow = require_flow(plan.metadata, what)
-        if not flow.collocated:
+        staggered = is_staggered(plan)
+        if not (flow.collocated or staggered):
             raise ValueError(
-                f"Expected velocity components at the same points for {what} but got {flow.locations}; interpolate "
-                "staggered components to common points first."
+                f"Expected velocity components at the same points, or each on the faces that it crosses, for {what} "
+                f"but got {flow.locations}; interpolate them first, or correct the location in the metadata."
             )
-        geometry = ChannelGeometry.of(plan, what, flow.channels, walls)
+        channels = flow.channels
+        if staggered:
+            # The components along the walls are as high as the centers of cells.
+            channels = tuple(channel for channel, along in zip(channels, plan.periodic, strict=True) if along)
+        geometry = ChannelGeometry.of(plan, what, channels, walls)
         along = [name for name, periodic in zip(plan.metadata.grid.axis_names, plan.periodic, strict=True) if periodic]
         if streamwise is not None and streamwise not in along:
             raise ValueError(f"Expected streamwise to be one of the periodic axes {along} but got {streamwise!r}.")
-        return cls(geometry, flow, plan.metadata.grid.axis_names.index(streamwise or along[0]))
+        return cls(geometry, flow, plan.metadata.grid.axis_names.index(streamwise or along[0]), staggered)
 
     @property
     def wall_normal(self) -> int:
@@ -213,8 +226,29 @@ class ChannelFlow:
         return self.geometry.wall_axis
 
     def velocity(self, fields: Fields) -> Tensor:
-        """``(batch, time, component, *space)`` in the order of the axes."""
+        """``(batch, time, component, *space)`` in the order of the axes, where the data have them."""
         return self.flow.select(fields.values)
+
+    def to_heights(self) -> Tensor:
+        """Matrix ``(n, n)`` that takes the component across the channel to the heights of the others."""
+        if self.staggered:
+            return faces_to_centers(self.geometry.points, self.geometry.walls)
+        return torch.eye(self.geometry.points.numel(), dtype=torch.float64)
+
+    def plane_velocity(self, fields: Fields, to_heights: Tensor) -> Tensor:
+        """`velocity` with all that statistics of planes need at the same points.
+
+        Components along the walls stay where they are, since a mean over a plane does not mind; the one across goes to
+        their heights by ``to_heights``, and to the streamwise one's faces for the shear stress.
+        """
+        velocity = self.velocity(fields)
+        if not self.staggered:
+            return velocity
+        components = list(velocity.unbind(2))
+        dimension = self.geometry.dimension
+        across = apply_along(to_heights, components[self.wall_normal], self.wall_normal - dimension)
+        components[self.wall_normal] = moved_along(across, self.streamwise - dimension, -0.5)
+        return torch.stack(components, 2)
 
 
 @dataclass(frozen=True)
@@ -276,12 +310,13 @@ class ChannelMetric(RolloutMetric):
         viscosity: kinematic; by default the parameter of that name.
 
     Raises:
-        ValueError: if the data are not a channel with symmetric points, components are staggered, or the viscosity is
-            not positive.
+        ValueError: if the data are not a channel with symmetric points, components live neither at the same points nor
+            each on the faces that it crosses, or the viscosity is not positive.
     """
 
     points: Tensor
     weights: Tensor
+    to_heights: Tensor
     moments_prediction_count: Tensor
     moments_truth_count: Tensor
 
@@ -299,6 +334,7 @@ class ChannelMetric(RolloutMetric):
         points = self.channel.geometry.points
         self.register_buffer("points", points, persistent=False)
         self.register_buffer("weights", height_weights(points, self.channel.geometry.walls), persistent=False)
+        self.register_buffer("to_heights", self.channel.to_heights(), persistent=False)
         rows = 4 * len(self.channel.flow.channels) + 1
         for side in ("prediction", "truth"):
             self.add_pooled(f"moments_{side}", rows, points.numel())
@@ -368,9 +404,8 @@ class ChannelMetric(RolloutMetric):
         """Measure one block; see `RolloutMetric`."""
         channel = self.channel
         for side, fields in block.sides:
-            moments = plane_moments(
-                channel.velocity(fields), channel.geometry.plane_axes, channel.streamwise, channel.wall_normal
-            )
+            velocity = channel.plane_velocity(fields, self.to_heights)
+            moments = plane_moments(velocity, channel.geometry.plane_axes, channel.streamwise, channel.wall_normal)
             self.pool(f"moments_{side}", moments, block)
         if self.viscosity is not None:
             viscosity = self.viscosity.of_samples(block).expand(-1, block.frames)
@@ -438,7 +473,8 @@ class ChannelHistoryMetric(RolloutMetric):
         viscosity: kinematic; by default the parameter of that name.
 
     Raises:
-        ValueError: if the data are not a channel, components are staggered, or the viscosity is not positive.
+        ValueError: if the data are not a channel, components live neither at the same points nor each on the faces that
+            it crosses, or the viscosity is not positive.
     """
 
     bulk_weights: Tensor

@@ -187,7 +187,7 @@ class DivergenceMetric(RolloutMetric):
                 f"{self.flow.locations}; correct the location of the channels."
             )
         self.spectral = not staggered and _is_spectral(plan)
-        self._stencil = staggered_gradient if staggered else collocated_gradient
+        self._staggered = staggered
         if self.spectral:
             # Waves of which the divergence has no derivative must not count in the gradient either.
             squared = _squared(derivative_wavenumbers(plan.wave_shape, plan.wave_periods))
@@ -243,7 +243,11 @@ class DivergenceMetric(RolloutMetric):
         return divergence_square, self.gradient_sum(fields.energy_density)[..., 0]
 
     def _gradient(self, velocity: Tensor, context: Context) -> VelocityGradient:
-        return self._stencil(velocity, context.coordinates, [axis.period for axis in self.plan.metadata.grid.axes])
+        axes = self.plan.metadata.grid.axes
+        periods = [axis.period for axis in axes]
+        if self._staggered:
+            return staggered_gradient(velocity, context.coordinates, periods, [axis.bounds for axis in axes])
+        return collocated_gradient(velocity, context.coordinates, periods)
 
     def _weights(self, block: Block) -> tuple[Tensor | None, Tensor | None]:
         """Weights ``(batch, 1, 1, *space)`` of divergence and squared gradient where the stencil gives them."""
@@ -251,7 +255,7 @@ class DivergenceMetric(RolloutMetric):
         if weights is None:
             return None, None
         for axis, periodic in enumerate(self.plan.periodic, start=3):
-            if self._stencil is staggered_gradient and not periodic:
+            if self._staggered and not periodic:
                 weights = weights.narrow(axis, 0, weights.shape[axis] - 1)
         if mask is None:
             return weights, weights

@@ -30,6 +30,7 @@ from pdesurrogate.metrics.pooling import (
 )
 from pdesurrogate.metrics.profiles import SAME_PLACE, Walls
 from pdesurrogate.metrics.spectra import log_spectral_distance
+from pdesurrogate.metrics.staggered import apply_along, faces_to_centers
 from pdesurrogate.physics.spectral import half_spectrum_weights, squared_magnitude
 
 # Distances from the wall at which a turbulent channel is usually shown; its middle comes in addition.
@@ -115,6 +116,9 @@ class LineSpectrumMetric(RolloutMetric):
     `log_spectral_distance` over the modes from 1 to below half the number of points, NaN where a trajectory was
     stopped.
 
+    Components on wall-parallel faces are brought to the planes of the others (`metrics.staggered`); where channels are
+    along the walls does not matter.
+
     Planes are those nearest to the distances that are asked for; the axis ``plane_distance`` says where they are. By
     default they lie at ``y+ = 5, 15, 30, 100`` and in the middle where the friction Reynolds number is known, else next
     to the wall, at a quarter and half of the half height, and in the middle.
@@ -125,16 +129,17 @@ class LineSpectrumMetric(RolloutMetric):
         unit: of ``wall_distances``: the half height, the unit of the axis, or the wall unit ``nu / u_tau``.
         friction_reynolds_number: for wall units, ``u_tau h / nu``; by default the data's attribute of that name.
         walls: where they stand, for points in cells; see `metrics.channel`.
-        channels: names of those that are measured; by default all that lie as high as the velocity, or all where there
-            is none. Fewer than all are numbered along an axis of their own, ``line_spectrum_channel``.
+        channels: names of those that are measured; by default all that lie as high as a velocity component, or all
+            where there is none. Fewer than all are numbered along an axis of their own, ``line_spectrum_channel``.
 
     Raises:
-        ValueError: if the data are not a channel, a field lies on wall-parallel faces, distances are not within the
-            half height, a periodic axis has fewer than four points, wall units lack the friction Reynolds number or it
+        ValueError: if the data are not a channel, fields lie on nodes and in cells, distances are not within the half
+            height, a periodic axis has fewer than four points, wall units lack the friction Reynolds number or it
             is no positive number, or channels are unknown, repeated or none.
     """
 
     planes: Tensor
+    to_planes: Tensor
     mean_prediction_count: Tensor
     mean_truth_count: Tensor
 
@@ -149,10 +154,15 @@ class LineSpectrumMetric(RolloutMetric):
     ) -> None:
         super().__init__(plan)
         self.channels = _as_high_as_the_flow(plan) if channels is None else _numbers_of(plan, channels)
-        self.geometry = ChannelGeometry.of(plan, "line spectra", self.channels, walls)
+        across = _on_wall_parallel_faces(plan)
+        self._across = [place for place, channel in enumerate(self.channels) if channel in across]
+        self.geometry = ChannelGeometry.of(plan, "line spectra", _as_high_as_planes(plan, self.channels, across), walls)
         reynolds = _friction_reynolds_number(plan, friction_reynolds_number)
         distances = _distances(self.geometry.half_height, wall_distances, unit, reynolds)
         self.register_buffer("planes", nearest_planes(self.geometry, distances), persistent=False)
+        if self._across:
+            to_planes = faces_to_centers(self.geometry.points, self.geometry.walls)[self.planes.flatten()]
+            self.register_buffer("to_planes", to_planes, persistent=False)
         axes = plan.metadata.grid.axes
         # Axes along the wall by name: their place, counted from the end, once the wall-normal axis has moved away.
         along = [place for place, axis in enumerate(axes) if axis.period is not None]
@@ -221,6 +231,8 @@ class LineSpectrumMetric(RolloutMetric):
         for side, fields in block.sides:
             values = fields.values if self._chosen is None else _select(fields.values, self._chosen)
             chosen = values.index_select(values.ndim + wall_axis, self.planes.flatten())
+            for place in self._across:
+                chosen[:, :, place] = apply_along(self.to_planes, values[:, :, place], wall_axis)
             # (batch, time, channel, 2 * planes, *axes along the wall)
             planes = chosen.movedim(wall_axis, 3)
             mean = planes.mean(homogeneous, keepdim=True)
@@ -281,6 +293,24 @@ def _as_high_as_the_flow(plan: RolloutPlan) -> tuple[int, ...]:
     heights = [channel.location if channel.location in across else "cell" for channel in channels]
     wanted = {heights[channel] for channel in plan.flow.channels}
     return tuple(number for number, height in enumerate(heights) if height in wanted)
+
+
+def _on_wall_parallel_faces(plan: RolloutPlan) -> set[int]:
+    """Numbers of the channels on faces across an axis that is not periodic."""
+    faces = {f"face_{axis.name}" for axis in plan.metadata.grid.axes if axis.period is None}
+    return {number for number, channel in enumerate(plan.metadata.channels) if channel.location in faces}
+
+
+def _as_high_as_planes(plan: RolloutPlan, channels: Sequence[int], across: set[int]) -> Sequence[int]:
+    """Numbers of the channels whose height is that of the planes: the measured ones but those on faces between cells.
+
+    Of a component on such faces that is measured alone the other channels of the data tell where the cells are.
+    """
+    chosen = [number for number in channels if number not in across]
+    others = [number for number in range(len(plan.metadata.channels)) if number not in across]
+    candidates = chosen or others
+    on_nodes = any(plan.metadata.channels[number].location == "node" for number in candidates)
+    return channels if on_nodes or not candidates else candidates
 
 
 def _numbers_of(plan: RolloutPlan, channels: Sequence[str]) -> tuple[int, ...]:

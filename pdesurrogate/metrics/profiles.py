@@ -4,8 +4,9 @@ Profiles ``(..., n)`` lie on the points of the wall-normal axis. Viscosity is th
 density.
 
 Where the walls are. Points of channels that live on nodes start and end on the walls. Points of channels that live in
-cells lie inside; evenly spaced ones have the walls half a spacing away, for stretched ones the walls have to be given.
-The velocity on a wall that is not among the points is taken as zero.
+cells lie inside; evenly spaced ones have the walls half a spacing away. For stretched ones the walls are given, or are
+the bounds of the axis, or follow from an even number of cells: see `walls_around`. The velocity on a wall that
+is not among the points is taken as zero.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pdesurrogate.fields.grid import cell_faces, faces_from
 from pdesurrogate.metrics.block import at_least_float32
 from pdesurrogate.physics.finite_difference import derivative
 
@@ -28,8 +30,8 @@ Walls = tuple[float, float]
 def height_weights(points: Tensor, walls: Walls | None = None) -> Tensor:
     """Share of the height that each of ``points (n,)`` stands for; adds up to one.
 
-    A point stands for all that is nearer to it than to its neighbors. With points on both walls this is the trapezoid
-    rule, with evenly spaced cells the midpoint rule.
+    The centers of cells stand for their cells (`cell_faces`), which is the midpoint rule. Other points stand for all
+    that is nearer to them than to their neighbors; with points on both walls this is the trapezoid rule.
 
     Args:
         points: increasing.
@@ -42,9 +44,34 @@ def height_weights(points: Tensor, walls: Walls | None = None) -> Tensor:
         [0.5, 0.5]
     """
     low, high = _walls_of(points, walls)
-    ends = points.new_tensor([low, high])
-    faces = torch.cat([ends[:1], (points[1:] + points[:-1]) / 2, ends[1:]])
-    return faces.diff() / (high - low)
+    return cell_faces(points, (low, high)).diff() / (high - low)
+
+
+def walls_around(centers: Tensor) -> Walls | None:
+    """The walls of a symmetric channel from the ``centers (n,)`` of its cells, from wall to wall; ``None`` if unclear.
+
+    Faces lie as far above a center as below it, so that one wall gives the other. The pair is clear where ``n`` is even
+    or the cells are evenly spaced.
+
+    Example:
+        >>> walls_around(torch.tensor([0.5, 2.0, 4.0, 5.5]))
+        (0.0, 6.0)
+    """
+    points = centers.to(torch.float64)
+    gaps = points.diff()
+    if bool((gaps - gaps.mean()).abs().max() <= 1e-3 * gaps.mean()):
+        half = float(gaps.mean()) / 2
+        return float(points[0]) - half, float(points[-1]) + half
+    if points.numel() % 2:
+        return None
+    # The last face is the first one plus what it would be if the first were zero.
+    low = float(points[0] + points[-1] - faces_from(points, 0.0)[-1]) / 2
+    faces = faces_from(points, low)
+    return (low, float(faces[-1])) if _enclose(faces, points) else None
+
+
+def _enclose(faces: Tensor, points: Tensor) -> bool:
+    return bool(((faces[:-1] < points) & (points < faces[1:])).all())
 
 
 def bulk_velocity(profile: Tensor, points: Tensor, walls: Walls | None = None) -> Tensor:

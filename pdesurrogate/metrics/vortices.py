@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from pdesurrogate.metrics.base import Coordinate, RolloutMetric, Score, Variable
-from pdesurrogate.metrics.block import Block
+from pdesurrogate.metrics.block import Block, Fields
+from pdesurrogate.metrics.channel import ChannelGeometry
 from pdesurrogate.metrics.flow import require_flow, squared
 from pdesurrogate.metrics.plan import RolloutPlan
 from pdesurrogate.metrics.pooling import compared, distances_with_errors, leave_one_out, require_all_frames, with_errors
+from pdesurrogate.metrics.profiles import height_weights
+from pdesurrogate.metrics.staggered import faces_to_centers, is_staggered, velocity_at_centers
 from pdesurrogate.physics.finite_difference import derivative
 from pdesurrogate.physics.spectral import derivative_wavenumbers
 
@@ -106,8 +109,9 @@ class VortexMetric(RolloutMetric):
     Pooled over frames and trajectories, with standard errors from blocks of them. For the density Q is divided by its
     true root mean square in the same frame, so that it shows strength as well as shape; bins are even in
     ``sign(q) log(1 + |q|)`` up to ``|q| = 100`` and the outermost hold all beyond. Derivatives are spectral along
-    evenly spaced periodic axes, else by second-order differences. Where a trajectory was stopped, distances are NaN. A
-    frame whose true Q vanishes throughout, of a laminar channel for example, has no density.
+    evenly spaced periodic axes, else by second-order differences. Staggered components are brought to the centers of
+    cells first (`metrics.staggered`), and the walls of their channel are at rest. Where a trajectory was stopped,
+    distances are NaN. A frame whose true Q vanishes throughout, of a laminar channel for example, has no density.
 
     Args:
         plan: what is going to be measured.
@@ -116,23 +120,26 @@ class VortexMetric(RolloutMetric):
             Neighbors tell much the same, and Q is dear.
 
     Raises:
-        ValueError: if there is no velocity, its components are staggered, there is a mask, trajectories differ in their
-            grid, or the numbers are not positive or ``bins`` is even.
+        ValueError: if there is no velocity, its components live neither at the same points nor each on the faces that
+            it crosses, there is a mask, trajectories differ in their grid, staggered data are no channel and no evenly
+            spaced periodic box, or the numbers are not positive or ``bins`` is even.
     """
 
     edges: Tensor
     weights: Tensor
+    to_centers: Tensor
     q_moments_prediction_count: Tensor
     q_moments_truth_count: Tensor
 
     def __init__(self, plan: RolloutPlan, bins: int = 41, every: int | None = None) -> None:
         super().__init__(plan)
         self.flow = require_flow(plan.metadata, "the Q-criterion")
-        if not self.flow.collocated or plan.masked or not plan.shared_grid:
+        self._staggered = is_staggered(plan)
+        if not (self.flow.collocated or self._staggered) or plan.masked or not plan.shared_grid:
             raise ValueError(
-                f"Expected velocity components at the same points, no mask and one grid for the Q-criterion but got "
-                f"{self.flow.locations}, mask: {plan.masked}, one grid: {plan.shared_grid}; interpolate staggered "
-                "components first, or leave this metric out of the suite."
+                f"Expected velocity components at the same points or each on the faces that it crosses, no mask and "
+                f"one grid for the Q-criterion but got {self.flow.locations}, mask: {plan.masked}, one grid: "
+                f"{plan.shared_grid}; interpolate the components first, or leave this metric out of the suite."
             )
         every = -(-plan.frames // _FRAMES_ENOUGH) if every is None else every
         if bins < 3 or bins % 2 == 0 or every < 1:
@@ -140,16 +147,21 @@ class VortexMetric(RolloutMetric):
         self.bins = bins
         self.every = every
         self._axes = [f"derivative_{name}" for name in plan.metadata.grid.axis_names]
-        periods = [axis.period for axis in plan.metadata.grid.axes]
-        for name, points, period, even in zip(self._axes, plan.coordinates, periods, plan.even, strict=True):
-            points = points.to("cpu", torch.float64)
-            if even and period is not None:
-                matrix = spectral_derivative_matrix(points, period)
-            else:
-                matrix = difference_matrix(points, period)
-            self.register_buffer(name, matrix, persistent=False)
-        lines = plan.quadrature_weights(plan.coordinates)
-        weights = torch.cartesian_prod(*(line.to("cpu", torch.float64) for line in lines)).prod(-1)
+        lines = [line.to("cpu", torch.float64) for line in plan.quadrature_weights(plan.coordinates)]
+        channel = self._staggered_channel(plan)
+        for place, name in enumerate(self._axes):
+            self.register_buffer(name, _derivative_matrix(plan, place), persistent=False)
+        if channel is not None:
+            across, walls = channel.wall_axis, channel.walls
+            # The velocity is zero on the walls, which therefore need no columns.
+            nodes = torch.cat(
+                [channel.points.new_tensor(walls[:1]), channel.points, channel.points.new_tensor(walls[1:])]
+            )
+            self.register_buffer(self._axes[across], difference_matrix(nodes)[1:-1, 1:-1], persistent=False)
+            self.register_buffer("to_centers", faces_to_centers(channel.points, walls), persistent=False)
+            lines[across] = height_weights(channel.points, walls)
+        self._wall_axis = None if channel is None else channel.wall_axis
+        weights = torch.cartesian_prod(*lines).prod(-1)
         self.register_buffer("weights", weights / weights.sum(), persistent=False)
         # Bins are even in the compressed Q, its sign times the logarithm of one and its magnitude.
         edges = torch.linspace(-1, 1, bins + 1, dtype=torch.float64) * math.log1p(_LARGEST_Q)
@@ -159,6 +171,28 @@ class VortexMetric(RolloutMetric):
         for side in ("prediction", "truth"):
             self.add_pooled(f"q_moments_{side}", 2)
             self.add_pooled(f"q_shares_{side}", bins)
+
+    def _staggered_channel(self, plan: RolloutPlan) -> ChannelGeometry | None:
+        """The channel that staggered components live in; ``None`` for a periodic box or collocated ones."""
+        if not self._staggered:
+            return None
+        if not all(plan.periodic):
+            along = [place for place, each in zip(self.flow.channels, plan.periodic, strict=True) if each]
+            return ChannelGeometry.of(plan, "the Q-criterion of staggered components", along)
+        if not all(plan.even):
+            raise ValueError(
+                f"Expected evenly spaced axes for the Q-criterion of staggered components but got even: {plan.even}; "
+                "interpolate them to common points first, or leave this metric out of the suite."
+            )
+        return None
+
+    def _velocity(self, fields: Fields, chosen: slice) -> Tensor:
+        """``(batch, chosen, component, *space)`` at common points."""
+        velocity = fields.velocity[:, chosen]
+        if not self._staggered:
+            return velocity
+        places = range(len(self._axes))
+        return velocity_at_centers(velocity, [self.to_centers if axis == self._wall_axis else None for axis in places])
 
     @property
     def variables(self) -> dict[str, Variable]:
@@ -193,7 +227,7 @@ class VortexMetric(RolloutMetric):
         matrices = [getattr(self, name) for name in self._axes]
         if chosen.start >= block.frames:
             return
-        q = {side: q_criterion(fields.velocity[:, chosen], matrices).flatten(2) for side, fields in block.sides}
+        q = {side: q_criterion(self._velocity(fields, chosen), matrices).flatten(2) for side, fields in block.sides}
         squares = {side: self._mean(values.square()) for side, values in q.items()}
         scale = squares["truth"].sqrt()
         for side, values in q.items():
@@ -245,6 +279,14 @@ class VortexMetric(RolloutMetric):
             "q_criterion_rms_deviation": (ratio - 1).abs(),
             "q_criterion_density_distance": difference.abs().sum(-1) / 2,
         }
+
+
+def _derivative_matrix(plan: RolloutPlan, place: int) -> Tensor:
+    """Of one axis, in float64: spectral where it is periodic and evenly spaced."""
+    points, period = plan.coordinates[place].to("cpu", torch.float64), plan.metadata.grid.axes[place].period
+    if period is not None and plan.even[place]:
+        return spectral_derivative_matrix(points, period)
+    return difference_matrix(points, period)
 
 
 def _between(values: Tensor, chosen: slice, block: Block) -> Tensor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from pdesurrogate.fields.grid import cell_faces
 
 
 def derivative(values: Tensor, points: Tensor, axis: int, period: float | None = None) -> Tensor:
@@ -49,19 +52,26 @@ def derivative(values: Tensor, points: Tensor, axis: int, period: float | None =
     return torch.cat([first, torch.lerp(below, above, share), last], axis)
 
 
-def staggered_derivative(values: Tensor, points: Tensor, axis: int, period: float | None = None) -> Tensor:
+def staggered_derivative(
+    values: Tensor,
+    points: Tensor,
+    axis: int,
+    period: float | None = None,
+    bounds: tuple[float, float] | None = None,
+) -> Tensor:
     """First derivative at cell centers of values on faces: upper face less lower face over the width of the cell.
 
-    Value ``i`` lies on the face below cell ``i``, half way between the centers ``i - 1`` and ``i``; below the first
-    cell of an axis that is not periodic, as far from its center as the face above it. Faces of a stretched grid that
-    lie elsewhere than half way are not meant. The last cell of an axis that is not periodic has no upper face stored
-    and is left out.
+    Value ``i`` lies on the face below cell ``i``. With the bounds of the axis faces are those of
+    `pdesurrogate.fields.grid.cell_faces`, so that stretched cells have their own width; without, they lie half way
+    between centers, and the lowest as far below its center as the next one above. The last cell of an axis that is not
+    periodic has no upper face stored and is left out.
 
     Args:
         values: ``(..., *space)``, or ``(batch, ..., *space)`` where ``points`` are batched.
         points: centers of the cells ``(n,)`` or ``(batch, n)``, increasing; at least two.
         axis: of ``values``, counted from the end: ``-1`` is the last.
         period: length after which the axis repeats; ``None`` where it does not.
+        bounds: where an axis that is not periodic ends, if that is known.
 
     Returns:
         As ``values``, one shorter along an axis that is not periodic; units of values per length.
@@ -75,6 +85,9 @@ def staggered_derivative(values: Tensor, points: Tensor, axis: int, period: floa
         [1.0, 3.0, 5.0]
     """
     _check(values, points, axis, fewest=2)
+    if bounds is not None:
+        widths = cell_faces(points, bounds).diff(dim=-1)[..., :-1]
+        return _difference(values, axis, wrapped=False) / _along(widths, values, axis)
     gaps = _gaps(points, period)
     below = gaps[..., :1] if period is None else gaps[..., -1:]
     widths = (torch.cat([below, gaps[..., :-1]], -1) + gaps) / 2
@@ -113,11 +126,14 @@ def collocated_gradient(
         >>> found.divergence[0, 0].item(), found.squared_norm[0, 0].item()
         (1.0, 11.0)
     """
-    return _velocity_gradient(velocity, coordinates, periods, derivative)
+    return _velocity_gradient(velocity, coordinates, periods, [derivative] * len(coordinates))
 
 
 def staggered_gradient(
-    velocity: Tensor, coordinates: Sequence[Tensor], periods: Sequence[float | None]
+    velocity: Tensor,
+    coordinates: Sequence[Tensor],
+    periods: Sequence[float | None],
+    bounds: Sequence[tuple[float, float] | None] | None = None,
 ) -> VelocityGradient:
     """Divergence and squared gradient of components that live on the faces that they cross (Harlow and Welch, Phys.
     Fluids 8 (1965) 2182); `staggered_derivative` along their own axis, `derivative` across.
@@ -131,18 +147,22 @@ def staggered_gradient(
             component ``j`` on the face below cell ``i`` along axis ``j``.
         coordinates: ``(n,)`` or ``(batch, n)`` centers of the cells along each axis.
         periods: of each axis; ``None`` where it does not repeat.
+        bounds: of each axis, see `staggered_derivative`; none are known by default.
 
     Raises:
         ValueError: if the number of components, coordinates and periods differ, or as `derivative`.
     """
-    return _velocity_gradient(velocity, coordinates, periods, staggered_derivative)
+    ends = [None] * len(coordinates) if bounds is None else bounds
+    return _velocity_gradient(
+        velocity, coordinates, periods, [functools.partial(staggered_derivative, bounds=end) for end in ends]
+    )
 
 
 def _velocity_gradient(
     velocity: Tensor,
     coordinates: Sequence[Tensor],
     periods: Sequence[float | None],
-    along: Callable[[Tensor, Tensor, int, float | None], Tensor],
+    along: Sequence[Callable[[Tensor, Tensor, int, float | None], Tensor]],
 ) -> VelocityGradient:
     dimension = len(coordinates)
     if len(periods) != dimension or velocity.ndim <= dimension or velocity.shape[-dimension - 1] != dimension:
@@ -151,7 +171,7 @@ def _velocity_gradient(
             f"{tuple(velocity.shape)}, {dimension} lines and {len(periods)} periods."
         )
     components = velocity.unbind(-dimension - 1)
-    own = [along(u, coordinates[axis], axis - dimension, periods[axis]) for axis, u in enumerate(components)]
+    own = [along[axis](u, coordinates[axis], axis - dimension, periods[axis]) for axis, u in enumerate(components)]
     # All terms are kept where each of them is known.
     shape = [min(term.shape[axis - dimension] for term in own) for axis in range(dimension)]
     divergence = torch.zeros_like(_leading(own[0], shape))

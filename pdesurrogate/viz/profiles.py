@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
+from pdesurrogate.evaluation.channel_reference import ChannelReference
 from pdesurrogate.evaluation.report import Report
+from pdesurrogate.evaluation.wall_units import Profile, WallUnitStatistics
 from pdesurrogate.viz.reports import (
     STANDARD_ERROR,
     group_seeds,
@@ -36,6 +38,8 @@ from pdesurrogate.viz.style import (
 # Arrays (n,) in wall units by name; see `plot_profiles`.
 Profiles: TypeAlias = Mapping[str, ArrayLike]
 Arrays: TypeAlias = dict[str, NDArray[np.float64]]
+# By the names of `plot_profiles`, each over distances of its own.
+Curves: TypeAlias = dict[str, Profile]
 
 # Constants of the logarithmic law (Pope, Turbulent Flows, 2000, section 7.1.4).
 VON_KARMAN = 0.41
@@ -51,6 +55,8 @@ NAMES = {
     "shear_stress": "shear_stress_plus",
     "total_stress": "total_stress_plus",
 }
+# Names here of the profiles of `WallUnitStatistics`.
+_IN_WALL_UNITS = {"mean_velocity": "u_plus", "shear_stress": "shear_stress", "total_stress": "total_stress"}
 
 # Published tables are dense; so many circles would run into each other.
 _REFERENCE: dict[str, Any] = {
@@ -73,7 +79,7 @@ def plot_profiles(
     truth: Profiles,
     predictions: Mapping[str, Profiles],
     *,
-    reference: Profiles | None = None,
+    reference: Profiles | ChannelReference | None = None,
     reference_label: str = "DNS",
     kinds: Mapping[str, str] | None = None,
     axes: Sequence[Axes] | Panels | None = None,
@@ -91,8 +97,8 @@ def plot_profiles(
     Args:
         truth: profiles of the data.
         predictions: label to profiles of a model.
-        reference: published profiles, drawn as circles.
-        reference_label: whose they are.
+        reference: published profiles, drawn as open circles.
+        reference_label: whose they are; a `ChannelReference` has a name of its own.
         kinds: label to ``"surrogate"``, ``"solver"`` or ``"baseline"``, for the dashes.
         axes: three to draw into; those of a new figure by default.
 
@@ -111,22 +117,62 @@ def plot_profiles(
     kinds = kinds or {}
     checked = _checked("truth", truth)
     models = {label: _checked(label, profiles) for label, profiles in predictions.items()}
-    published = None if reference is None else _checked(reference_label, reference)
+    published = _published(reference, reference_label)
     with style():
         panels = row_of_panels(axes, 3, 13.4, 4.2, share=False)
         _draw(panels, checked, "truth", TRUTH)
         for index, (label, profiles) in enumerate(models.items()):
             _draw(panels, profiles, label, line_look(index, kinds.get(label, "surrogate")))
-        if published is not None:
-            _draw(panels, published, reference_label, _REFERENCE)
-        _dress(panels, checked)
+        for label, profiles in published.items():
+            _draw(panels, profiles, label, _REFERENCE)
+        _dress(panels, checked, [checked, *models.values(), *published.values()])
+    return panels
+
+
+def plot_wall_units(
+    channels: Mapping[str, WallUnitStatistics],
+    *,
+    reference: ChannelReference | None = None,
+    axes: Sequence[Axes] | Panels | None = None,
+) -> Panels:
+    """`plot_profiles` of channels from any source, such as runs of the solver: a line for each label.
+
+    Args:
+        channels: label to statistics.
+        reference: published profiles, drawn as open circles.
+        axes: three to draw into; those of a new figure by default.
+
+    Returns:
+        The three panels; ``panels[0].figure`` is what a notebook shows.
+
+    Raises:
+        ValueError: if there is no channel.
+
+    Example:
+        >>> from pdesurrogate.evaluation.channel_reference import channel_reference
+        >>> low, high = channel_reference(180), channel_reference(590)
+        >>> panels = plot_wall_units({"higher": WallUnitStatistics.of_reference(high)}, reference=low)
+        >>> panels[0].get_xscale()
+        'log'
+    """
+    if not channels:
+        raise ValueError("Expected at least one channel but got none.")
+    curves = {label: _curves_of(statistics) for label, statistics in channels.items()}
+    published = _published(reference, "")
+    with style():
+        panels = row_of_panels(axes, 3, 13.4, 4.2, share=False)
+        for index, (label, profiles) in enumerate(curves.items()):
+            _draw(panels, profiles, label, line_look(index, "surrogate"))
+        for label, profiles in published.items():
+            _draw(panels, profiles, label, _REFERENCE)
+        _dress(panels, next(iter(curves.values())), [*curves.values(), *published.values()])
     return panels
 
 
 def plot_channel_profiles(
     reports: Sequence[Report],
     *,
-    reference: Profiles | None = None,
+    reference: Profiles | ChannelReference | None = None,
     reference_label: str = "DNS",
     names: Mapping[str, str] = NAMES,
     axes: Sequence[Axes] | Panels | None = None,
@@ -137,8 +183,8 @@ def plot_channel_profiles(
 
     Args:
         reports: on the same data, with profiles in wall units (`ChannelMetric`, data that state a viscosity).
-        reference: published profiles, drawn as circles.
-        reference_label: whose they are.
+        reference: published profiles, drawn as open circles.
+        reference_label: whose they are; a `ChannelReference` has a name of its own.
         names: of the profiles in the reports, ``_prediction`` or ``_truth`` left off.
         axes: three to draw into; those of a new figure by default.
 
@@ -193,22 +239,44 @@ def _of_report(report: Report, side: str, names: Mapping[str, str]) -> Arrays:
     return profiles
 
 
-def _checked(label: str, profiles: Profiles) -> Arrays:
+def _checked(label: str, profiles: Profiles) -> Curves:
     arrays = {name: np.asarray(values, dtype=np.float64) for name, values in profiles.items()}
     shapes = {name: values.shape for name, values in arrays.items()}
-    if "y_plus" not in arrays or arrays["y_plus"].ndim != 1 or len(set(shapes.values())) != 1:
+    if len(arrays) < 2 or "y_plus" not in arrays or arrays["y_plus"].ndim != 1 or len(set(shapes.values())) != 1:
         raise ValueError(f"Expected profiles of {label!r} of one length (n,), 'y_plus' among them, but got {shapes}.")
-    return arrays
+    distance = arrays.pop("y_plus")
+    none = np.full_like(distance, np.nan)
+    return {name: Profile(distance, values, arrays.get(f"{name}_error", none)) for name, values in arrays.items()}
 
 
-def _draw(panels: Panels, profiles: Arrays, label: str, look: Mapping[str, Any]) -> None:
-    for name, values in profiles.items():
+def _curves_of(statistics: WallUnitStatistics) -> Curves:
+    return {
+        _IN_WALL_UNITS.get(name, f"{name.removeprefix('rms_')}_rms"): profile
+        for name, profile in statistics.profiles.items()
+    }
+
+
+def _published(reference: Profiles | ChannelReference | None, label: str) -> dict[str, Curves]:
+    """The reference by its label, if there is one."""
+    if reference is None:
+        return {}
+    if isinstance(reference, ChannelReference):
+        return {reference.name: _curves_of(WallUnitStatistics.of_reference(reference))}
+    return {label: _checked(label, reference)}
+
+
+def _draw(panels: Panels, profiles: Curves, label: str, look: Mapping[str, Any]) -> None:
+    for name, (distance, values, error) in profiles.items():
         panel = _panel(panels, name)
-        if panel is None:
+        # Published stresses that are a straight line would hide the run's.
+        if panel is None or (name == "total_stress" and "marker" in look):
             continue
         thin = {"linewidth": 1.0} if name == "total_stress" else {}
-        band = Band.of_lines([values], profiles.get(f"{name}_error"))
-        draw_band(panel, profiles["y_plus"], band, f"_{label}" if thin else label, **{**look, **thin})
+        if name == "u_plus":
+            # The wall itself is infinitely far off on a logarithmic axis.
+            distance = np.where(distance > 0, distance, np.nan)
+        band = Band.of_lines([values], error)
+        draw_band(panel, distance, band, f"_{label}" if thin else label, **{**look, **thin})
 
 
 def _panel(panels: Panels, name: str) -> Axes | None:
@@ -219,10 +287,12 @@ def _panel(panels: Panels, name: str) -> Axes | None:
     return {"u_plus": mean, "shear_stress": stress, "total_stress": stress}.get(name)
 
 
-def _dress(panels: Panels, truth: Arrays) -> None:
+def _dress(panels: Panels, truth: Curves, drawn: Iterable[Curves]) -> None:
     mean, rms, stress = panels
-    distance = truth["y_plus"]
-    nearest, farthest = float(distance[distance > 0].min()), float(distance.max())
+    drawn = list(drawn)
+    distances = [profile.distance for curves in drawn for profile in curves.values()]
+    farthest = max(float(distance.max()) for distance in distances)
+    nearest = min(float(distance[distance > 0].min()) for distance in distances)
     set_scale(mean.xaxis, "log")
     mean.set_xlim(min(max(nearest, 0.3), 1.0), 1.08 * farthest)
     sublayer, layer = np.geomspace(0.1, _MEETING, 60), np.asarray([_MEETING, max(farthest, 2 * _MEETING)])
@@ -234,10 +304,11 @@ def _dress(panels: Panels, truth: Arrays) -> None:
     height = float(log_law(np.asarray(where)))
     mean.annotate("$\\ln(y^+)\\,/\\,0.41 + 5.2$", (where, height), (-22, 18), ha="right", **text)
     mean.set_ylim(bottom=0.0)
-    _name_components(rms, truth)
+    _name_components(rms, truth, drawn)
     if "total_stress" in truth:
-        where = int(np.argmin(np.abs(distance - 0.15 * farthest)))
-        place = float(distance[where]), float(truth["total_stress"][where])
+        distance, values, _ = truth["total_stress"]
+        near = int(np.argmin(np.abs(distance - 0.15 * farthest)))
+        place = float(distance[near]), float(values[near])
         stress.annotate("total stress", place, (8, 3), path_effects=HALO, **text)
     names = "$U^+$", "rms of the fluctuations$^+$", "$-\\langle u'v' \\rangle^+$"
     for panel, name in zip(panels, names, strict=True):
@@ -256,17 +327,16 @@ def _component(name: str) -> str:
     return f"${name}$" if len(name) == 1 else f"$u_{{{axis}}}$" if axis != name else name
 
 
-def _name_components(panel: Axes, truth: Arrays) -> None:
-    """The components' names at the peaks of the truth: above, or below for the lowest, which others run over."""
-    peaks = {
-        _component(name.removesuffix("_rms")): (float(truth["y_plus"][values.argmax()]), float(values.max()))
-        for name, values in truth.items()
-        if name.endswith("_rms")
-    }
-    lowest = min(peaks.values(), key=lambda peak: peak[1], default=None)
-    for component, peak in peaks.items():
-        below = peak == lowest and len(peaks) > 1
+def _name_components(panel: Axes, truth: Curves, drawn: Sequence[Curves]) -> None:
+    """The components' names at the peaks of the truth, above all lines; below for the lowest, which others run over."""
+    names = [name for name in truth if name.endswith("_rms")]
+    lowest = min(names, key=lambda name: float(truth[name].values.max()), default=None)
+    for name in names:
+        distance, values, _ = truth[name]
+        below = name == lowest and len(names) > 1
+        peaks = [float(curves[name].values.max()) for curves in drawn if name in curves]
+        place = float(distance[values.argmax()]), float(values.max()) if below else max(peaks)
         panel.annotate(
-            component, peak, (0, -8 if below else 7), textcoords="offset points", ha="center",
-            va="top" if below else "bottom", path_effects=HALO, zorder=5,
+            _component(name.removesuffix("_rms")), place, (0, -8 if below else 7), textcoords="offset points",
+            ha="center", va="top" if below else "bottom", path_effects=HALO, zorder=5,
         )  # fmt: skip

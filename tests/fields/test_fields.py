@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdesurrogate.fields.batch import collate
-from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
+from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata, cell_faces
 from pdesurrogate.fields.normalizer import Normalizer, RunningMoments
 from pdesurrogate.fields.trajectory import Context, Trajectory
 
@@ -28,6 +29,8 @@ def test_metadata_round_trip():
     ("build", "message"),
     [
         (lambda: Axis("x", period=-1.0), "positive period"),
+        (lambda: Axis("x", period=1.0, bounds=(0.0, 1.0)), "axis that is not periodic but 'x'"),
+        (lambda: Axis("y", bounds=(1.0, 1.0)), r"bounds \(low, high\)"),
         (lambda: Grid(()), "one to three axes"),
         (lambda: Grid((Axis("x"), Axis("x"))), "different names"),
         (lambda: metadata(channels=()), "at least one channel"),
@@ -170,3 +173,24 @@ def test_cells_on_an_open_axis_count_by_their_width():
     assert stretched.sum().item() == pytest.approx(1.0, rel=0.05)
     periodic = Grid((Axis("x", period=1.0),))
     assert torch.equal(*(periodic.quadrature_weights((centers,), cells=cells)[0] for cells in (True, False)))
+
+
+@given(st.integers(2, 40), st.floats(0.0, 3.0), st.floats(-5.0, 5.0))
+def test_bounds_tell_the_faces_of_stretched_cells(n, stretching, low):
+    place = torch.linspace(-1, 1, n + 1, dtype=torch.float64)
+    faces = low + 1 + (torch.tanh(stretching * place) / math.tanh(stretching) if stretching > 1e-3 else place)
+    bounds = float(faces[0]), float(faces[-1])
+    centers = (faces[1:] + faces[:-1]) / 2
+    torch.testing.assert_close(cell_faces(centers, bounds), faces, atol=1e-12, rtol=0)
+    (widths,) = Grid((Axis("y", bounds=bounds),)).quadrature_weights((centers.expand(3, -1),), cells=True)
+    torch.testing.assert_close(widths, faces.diff().expand(3, -1), atol=1e-12, rtol=0)
+
+
+def test_bounds_survive_a_file_and_are_optional_there():
+    axis = Axis("y", bounds=(0, 2))
+    original = metadata(grid=Grid((Axis("x", period=1.0), axis)))
+    assert Metadata.from_dict(json.loads(json.dumps(original.to_dict()))) == original
+    assert original.grid.axes[1].bounds == (0.0, 2.0)
+    older = original.to_dict()
+    del older["grid"]["axes"][1]["bounds"]
+    assert Metadata.from_dict(older).grid.axes[1].bounds is None

@@ -536,6 +536,12 @@ def test_data_that_are_no_channel_are_refused(small, square):
         (Channel("velocity_x", location="face_x"), Channel("velocity_y", location="face_y")),
         0.1,
     )
+    crossed = Metadata(
+        "crossed",
+        staggered.grid,
+        (Channel("velocity_x", location="face_y"), Channel("velocity_y", location="face_x")),
+        0.1,
+    )
     faces = Metadata(
         "faces",
         staggered.grid,
@@ -549,7 +555,8 @@ def test_data_that_are_no_channel_are_refused(small, square):
         (changed(small, coordinates=uneven), "evenly spaced periodic axes"),
         (changed(small, masked=True), "no mask"),
         (changed(small, shared_grid=False), "one grid"),
-        (changed(plane, metadata=staggered), "same points"),
+        (changed(plane, metadata=staggered), "walls="),
+        (changed(plane, metadata=crossed), "same points, or each on the faces"),
         (changed(plane, metadata=faces), "same height"),
         (plane_plan(torch.tensor([0.0, 0.5, 2.0])), "at least four points"),
         (plane_plan(stretched(9), location="cell"), "walls="),

@@ -334,7 +334,9 @@ def test_what_has_no_line_spectrum_is_refused(small, square):
     box = Metadata("box", square, (Channel("vorticity"),), frame_interval=0.1)
     cases = [
         (RolloutPlan(box, 1, 1, square.uniform_coordinates((8, 8))), {}, "exactly one axis"),
-        (channel_plan(cosine_points(), locations=("face_x", "face_y", "face_z")), {}, "same height"),
+        (channel_plan(cosine_points(), locations=("face_x", "face_y", "face_z")), {}, "walls="),
+        (channel_plan(cosine_points(), locations=("node", "face_y", "node")), {"walls": (0.0, 2.0)}, "same height"),
+        (channel_plan(cosine_points(), locations=("face_y", "face_y", "face_y")), {"walls": (0.0, 2.0)}, "same height"),
         (channel_plan(cosine_points(), nz=3), {}, "four points along each periodic axis"),
         (small, {"wall_distances": [1.5]}, "within 0 to 1"),
         (small, {"wall_distances": []}, "within 0 to 1"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,20 @@ import numpy as np
 import pytest
 import torch
 
+from pdesurrogate.evaluation.channel_reference import channel_reference
 from pdesurrogate.evaluation.report import Report
+from pdesurrogate.evaluation.wall_units import Profile, WallUnitStatistics
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 from pdesurrogate.metrics.channel import ChannelMetric
 from pdesurrogate.metrics.plan import RolloutPlan
-from pdesurrogate.viz.profiles import NAMES, log_law, plot_channel_profiles, plot_profiles, read_profiles
+from pdesurrogate.viz.profiles import (
+    NAMES,
+    log_law,
+    plot_channel_profiles,
+    plot_profiles,
+    plot_wall_units,
+    read_profiles,
+)
 from pdesurrogate.viz.style import new_figure
 
 Make = Callable[..., Report]
@@ -140,3 +150,47 @@ def test_names_in_a_report_may_differ_and_must_be_there(make_report: Make) -> No
     assert _lines(rms, "truth") == _lines(stress, "truth") == []
     with pytest.raises(ValueError, match="Expected wall_distance_plus_truth"):
         plot_channel_profiles([make_report()])
+
+
+def test_published_channels_bring_their_name_and_are_open_circles(make_report: Make) -> None:
+    reference = channel_reference(180)
+    mean, rms, stress = plot_channel_profiles([_channel_report(make_report)], reference=reference)
+    label = "Moser, Kim & Mansour, 180"
+    np.testing.assert_allclose(_lines(mean, label), [reference.curves["mean_velocity_plus"]])
+    assert len(_lines(rms, label)) == 3
+    # The published total stress is a straight line: it would only hide the others.
+    np.testing.assert_allclose(_lines(stress, label), [reference.curves["shear_stress_plus"]])
+    (circles,) = (line for line in mean.get_lines() if line.get_label() == label)
+    assert (circles.get_marker(), circles.get_markerfacecolor(), circles.get_linestyle()) == ("o", "white", "None")
+
+
+def test_channels_of_any_source_are_drawn_where_each_profile_has_its_points() -> None:
+    table = WallUnitStatistics.of_reference(channel_reference(395))
+    shear = table.profiles["shear_stress"]
+    on_faces = Profile(shear.distance[::2], shear.values[::2], np.full_like(shear.values[::2], 0.1))
+    staggered = replace(table, profiles={**table.profiles, "shear_stress": on_faces})
+    mean, rms, stress = plot_wall_units({"one": table, "other": staggered}, reference=channel_reference(180))
+    np.testing.assert_allclose(_lines(stress, "other"), [on_faces.values])
+    (line,) = (line for line in stress.get_lines() if line.get_label() == "other")
+    np.testing.assert_allclose(line.get_xdata(), on_faces.distance)
+    assert len(_lines(rms, "one")) == 3
+    # The thin line of the total stress has no entry of its own in the legend.
+    assert len(_lines(stress, "_one")) == 1
+    legend = stress.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["one", "other", "Moser, Kim & Mansour, 180"]
+    assert mean.get_xlim()[1] > 392
+    with pytest.raises(ValueError, match="at least one channel"):
+        plot_wall_units({})
+
+
+def test_the_wall_is_left_out_of_a_logarithmic_axis() -> None:
+    mean, rms, _ = plot_profiles(PROFILES, {})
+    assert np.isnan(mean.get_lines()[0].get_xdata()[0])
+    assert rms.get_lines()[0].get_xdata()[0] == 0.0
+
+
+def test_names_of_components_stand_above_all_lines() -> None:
+    _, rms, _ = plot_profiles(PROFILES, {"FNO": {"y_plus": Y, "u_rms": 1.5 * PROFILES["u_rms"]}})
+    (name,) = (text for text in rms.texts if text.get_text() == "$u$")
+    assert name.xy[1] == pytest.approx(1.5 * PROFILES["u_rms"].max())
