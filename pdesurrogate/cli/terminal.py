@@ -6,8 +6,9 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 
 def choose_device(name: str, number: int | None = None) -> str:
@@ -51,8 +52,20 @@ def joined_processes() -> Iterator[tuple[int, int | None]]:
         torch.distributed.destroy_process_group()
 
 
+class Bar(Protocol):
+    """A progress bar under way."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show how much is done."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Show some words beside the bar, in place of the last ones."""
+        ...
+
+
 @contextmanager
-def progress_bar(description: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(description: str, unit: str) -> Iterator[Bar]:
     """A bar that is told (done, in all); on standard error, silent where that is not a terminal."""
     from rich.console import Console
     from rich.progress import (
@@ -73,14 +86,19 @@ def progress_bar(description: str, unit: str) -> Iterator[Callable[[int, int], N
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[words]}"),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(description, total=None)
+        task = progress.add_task(description, total=None, words="")
 
-        def update(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
+        class _Bar:
+            def __call__(self, done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total)
 
-        yield update
+            def say(self, text: str) -> None:
+                progress.update(task, words=text)
+
+        yield _Bar()
 
 
 def quiet_libraries() -> None:

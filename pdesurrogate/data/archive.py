@@ -30,6 +30,9 @@ from pdesurrogate.fields.trajectory import Context, Trajectory
 
 SPLITS = ("train", "val", "test")
 _METADATA = "pdesurrogate_metadata"
+# Global attributes that say nothing about the data, and those that are text whatever they look like.
+_OF_FORMAT = {_METADATA, "Conventions", "title", "_NCProperties"}
+_TEXTS = {"recipe", "content_hash", "source"}
 _sync = getattr(os, "fdatasync", os.fsync)  # macOS has fsync alone
 _SHARD = re.compile(r"(?P<split>[a-z]+)(\.(?P<shard>\d+)-of-(?P<shards>\d+))?\.nc")
 
@@ -226,9 +229,8 @@ class _File:
                 "Convert foreign files with `pdesurrogate datasets convert`."
             )
         self.metadata = Metadata.from_dict(json.loads(_text(file.attrs[_METADATA])))
-        for name in ("recipe", "content_hash", "source"):
-            if name in file.attrs:
-                self.metadata.attributes[name] = _text(file.attrs[name])
+        for name in sorted(set(file.attrs) - _OF_FORMAT):
+            self.metadata.attributes[name] = _attribute(name, file.attrs[name])
         _require_variables(file, self.metadata, self.path)
         dims = ("trajectory", "time", *self.metadata.grid.axis_names)
         for name in self.metadata.channel_names:
@@ -447,6 +449,19 @@ def _require_variables(file: h5py.File, metadata: Metadata, path: Path) -> None:
 def _text(attribute: Any) -> str:
     """netCDF stores ASCII as bytes and the rest as text."""
     return attribute.decode() if isinstance(attribute, bytes) else str(attribute)
+
+
+def _attribute(name: str, value: Any) -> Any:
+    """A global attribute as it was given to the writer, as far as that can be told."""
+    if not isinstance(value, str | bytes):
+        return value.tolist() if hasattr(value, "tolist") else value
+    text = _text(value)
+    if name in _TEXTS:
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _variable(file: Any, name: str, kind: str, dims: tuple[str, ...], values: Any, **attributes: str) -> None:

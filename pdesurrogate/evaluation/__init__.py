@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from pdesurrogate.evaluation.evaluator import Evaluator
     from pdesurrogate.evaluation.intervals import bootstrap_interval
     from pdesurrogate.evaluation.memory import peak_memory
-    from pdesurrogate.evaluation.misalignment import Misalignment, measure_misalignment, recorded_features
+    from pdesurrogate.evaluation.misalignment import (
+        Misalignment,
+        add_misalignment,
+        measure_misalignment,
+        recorded_features,
+        shuffled_windows,
+    )
+    from pdesurrogate.evaluation.one_step import add_one_step
     from pdesurrogate.evaluation.refinement import Refinement, RefinementTrial
     from pdesurrogate.evaluation.refinement_report import add_refinement, add_solver
     from pdesurrogate.evaluation.report import Report
@@ -26,6 +33,8 @@ __all__ = [
     "RefinementTrial",
     "Report",
     "SolverSweep",
+    "add_misalignment",
+    "add_one_step",
     "add_refinement",
     "add_solver",
     "bootstrap_interval",
@@ -37,6 +46,7 @@ __all__ = [
     "peak_memory",
     "persistence",
     "recorded_features",
+    "shuffled_windows",
     "solver_sweep",
     "speed_up",
 ]
@@ -52,6 +62,8 @@ __getattr__, __dir__ = lazy_face(
         "RefinementTrial": "refinement",
         "Report": "report",
         "SolverSweep": "cost",
+        "add_misalignment": "misalignment",
+        "add_one_step": "one_step",
         "add_refinement": "refinement_report",
         "add_solver": "refinement_report",
         "bootstrap_interval": "intervals",
@@ -63,6 +75,7 @@ __getattr__, __dir__ = lazy_face(
         "peak_memory": "memory",
         "persistence": "baselines",
         "recorded_features": "misalignment",
+        "shuffled_windows": "misalignment",
         "solver_sweep": "baselines",
         "speed_up": "cost",
     },

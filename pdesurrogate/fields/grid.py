@@ -236,7 +236,11 @@ class Metadata:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dictionary (JSON and checkpoint safe); inverse of `from_dict`."""
-        return asdict(self)
+        values = asdict(self)
+        for axis in values["grid"]["axes"]:
+            if axis["bounds"] is None:  # archives are byte for byte what they were before axes could have bounds
+                del axis["bounds"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Metadata:

@@ -5,14 +5,19 @@ from typing import TYPE_CHECKING
 from pdesurrogate._lazy import lazy_face
 
 if TYPE_CHECKING:
+    from pdesurrogate.physics.coarse_graining import Coarsening
     from pdesurrogate.physics.displacement import Displacement, local_displacement, phase_correlation
     from pdesurrogate.physics.finite_difference import derivative, staggered_derivative
     from pdesurrogate.physics.norms import bochner_norm, relative_bochner_error, sobolev_norm, weighted_mean
     from pdesurrogate.physics.operators import divergence, gradient, velocity_from_vorticity, vorticity_from_velocity
     from pdesurrogate.physics.residuals import Estimate, March, estimate, one_interval_defect, vorticity_residual
     from pdesurrogate.physics.spectral import Shells, WaveSums, dealias_mask, resample
+    from pdesurrogate.physics.staggered_channel import ChannelGrid, ChannelPoisson, stretched_faces
 
 __all__ = [
+    "ChannelGrid",
+    "ChannelPoisson",
+    "Coarsening",
     "Displacement",
     "Estimate",
     "March",
@@ -31,6 +36,7 @@ __all__ = [
     "resample",
     "sobolev_norm",
     "staggered_derivative",
+    "stretched_faces",
     "velocity_from_vorticity",
     "vorticity_from_velocity",
     "vorticity_residual",
@@ -40,6 +46,9 @@ __all__ = [
 __getattr__, __dir__ = lazy_face(
     __name__,
     {
+        "ChannelGrid": "staggered_channel",
+        "ChannelPoisson": "staggered_channel",
+        "Coarsening": "coarse_graining",
         "Displacement": "displacement",
         "Estimate": "residuals",
         "March": "residuals",
@@ -58,6 +67,7 @@ __getattr__, __dir__ = lazy_face(
         "resample": "spectral",
         "sobolev_norm": "norms",
         "staggered_derivative": "finite_difference",
+        "stretched_faces": "staggered_channel",
         "velocity_from_vorticity": "operators",
         "vorticity_from_velocity": "operators",
         "vorticity_residual": "residuals",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from pdesurrogate._lazy import lazy_face
 
 if TYPE_CHECKING:
+    from pdesurrogate.simulators.channel.flow import ChannelFlow
     from pdesurrogate.simulators.forcing import DiagonalForcing, KolmogorovForcing
     from pdesurrogate.simulators.navier_stokes import NavierStokes2d
     from pdesurrogate.simulators.passive_scalar import PassiveScalar2d, VelocityAndScalar
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ETDRK4",
+    "ChannelFlow",
     "DiagonalForcing",
     "FilteredVelocity",
     "GaussianRandomField",
@@ -40,6 +42,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_face(
     __name__,
     {
+        "ChannelFlow": "channel.flow",
         "DiagonalForcing": "forcing",
         "ETDRK4": "time_schemes",
         "FilteredVelocity": "random_fields",

@@ -1,19 +1,23 @@
 """From a recipe to a data set: which simulator, started how, stored how, and how often.
 
 Trajectories are computed in fixed blocks that are always computed whole, each with its own random generator, because
-results depend on the batch size in the last bits and chaos amplifies them. Shards own whole blocks. So a set that was
-interrupted and continued, or made in shards, is bit-equal to one made in one go on the same machine.
+results depend on the batch size in the last bits and chaos amplifies them. Shards own whole blocks. Long blocks leave
+restarts. So a set that was interrupted and continued, or made in shards, is bit-equal to one made in one go on the same
+machine.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,42 +25,27 @@ import yaml
 from torch import Tensor, nn
 
 from pdesurrogate.data.archive import SPLITS, Archive, ArchiveWriter, archive_path
-from pdesurrogate.fields.grid import Channel, Grid, Metadata
-from pdesurrogate.physics.spectral import resample
+from pdesurrogate.fields.grid import Metadata
+from pdesurrogate.simulators.generation.block_run import RESTART_INTERVAL, BlockRun, Schedule
+from pdesurrogate.simulators.generation.protocols import (
+    Block,
+    Monitored,
+    Reduction,
+    Start,
+    StoredFrames,
+    StreamingStatistics,
+)
+from pdesurrogate.simulators.generation.protocols import Simulator as Simulator
+from pdesurrogate.simulators.generation.restart import RestartFiles, save_whole
+from pdesurrogate.simulators.generation.run_log import RunLog
+from pdesurrogate.simulators.generation.stored_frames import AsSimulated, SpectralCut
 from pdesurrogate.simulators.random_fields import InitialCondition
 
 # Raise it when the same recipe gives other fields than before: content hashes cover it.
 GENERATOR_VERSION = 1
 
 Progress = Callable[[int, int], None]
-
-
-class Simulator(Protocol):
-    """A solver that can fill an archive."""
-
-    grid: Grid
-    channels: tuple[Channel, ...]
-    frame_interval: float
-    steps_per_frame: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Points along each axis."""
-        ...
-
-    @property
-    def time_step(self) -> float:
-        """Size of one time step."""
-        ...
-
-    @property
-    def parameters_by_name(self) -> dict[str, float]:
-        """Physical parameters to record."""
-        ...
-
-    def advance(self, state: Tensor, steps: int) -> Tensor:
-        """``steps`` time steps from ``state (batch, channel, *space)``."""
-        ...
+Watch = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -86,17 +75,21 @@ class Recipe:
         warm_up: physical time simulated before the first stored frame; a multiple of the time step.
         resolution: stored points along each axis, cut spectrally; as simulated if not given.
         block: trajectories computed together.
+        reduction: what is stored of a state, where it is not a spectral cut.
+        statistics: gathered between frames, on the simulator's own grid.
     """
 
     name: str
     simulator: Simulator
-    initial_condition: InitialCondition
+    initial_condition: InitialCondition | Start
     frames: int
     trajectories: Trajectories
     seed: int
     warm_up: float = 0.0
     resolution: int | None = None
     block: int = 16
+    reduction: Reduction | None = None
+    statistics: StreamingStatistics | None = None
 
     def __post_init__(self) -> None:
         if self.frames < 2:
@@ -114,6 +107,21 @@ class Recipe:
                 f"Expected a stored resolution from 8 to the simulated {self.simulator.shape[0]} "
                 f"but got {self.resolution}."
             )
+        if self.resolution is not None and self.reduction is not None:
+            raise ValueError("Expected a resolution or a reduction but got both; leave one of them out.")
+        self._check_statistics()
+
+    def _check_statistics(self) -> None:
+        if self.statistics is None:
+            return
+        if not isinstance(self.simulator, Monitored):
+            raise ValueError(
+                f"Expected a simulator that can be stopped between frames for statistics but "
+                f"{type(self.simulator).__name__} cannot; leave the statistics out."
+            )
+        every, steps = self.statistics.every, self.simulator.steps_per_frame
+        if every < 1 or steps % every:
+            raise ValueError(f"Expected statistics at a divisor of the {steps} steps per frame but got every {every}.")
 
     @property
     def warm_up_steps(self) -> int:
@@ -121,21 +129,36 @@ class Recipe:
         return round(self.warm_up / self.simulator.time_step)
 
     @property
-    def stored_shape(self) -> tuple[int, ...]:
-        """Points of a stored frame."""
-        shape = self.simulator.shape
-        return shape if self.resolution is None else (self.resolution,) * len(shape)
+    def schedule(self) -> Schedule:
+        """When a run is looked at and its frames are stored."""
+        every = 0 if self.statistics is None else self.statistics.every
+        return Schedule(self.warm_up_steps, self.frames, self.simulator.steps_per_frame, every)
+
+    @property
+    def stored_frames(self) -> StoredFrames:
+        """What archives hold of a state."""
+        if self.reduction is not None:
+            return self.reduction.on(self.simulator)
+        return AsSimulated(self.simulator) if self.resolution is None else SpectralCut(self.simulator, self.resolution)
 
     @property
     def metadata(self) -> Metadata:
         """Of the data set that this recipe makes."""
+        stored = self.stored_frames
         return Metadata(
             self.name,
             self.simulator.grid,
-            self.simulator.channels,
+            stored.channels,
             self.simulator.frame_interval,
             parameters=tuple(self.simulator.parameters_by_name),
+            attributes=dict(stored.attributes),
         )
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Initial states ``(count, channel, *space)``, on the generator's device."""
+        if isinstance(self.initial_condition, Start):
+            return self.initial_condition.start(self.simulator, count, generator)
+        return self.initial_condition.sample(count, self.simulator.shape, self.simulator.grid.periods, generator)
 
 
 def load_recipe(path: str | Path) -> tuple[Recipe, dict[str, Any]]:
@@ -180,7 +203,7 @@ def build_simulator(plain: dict[str, Any], **changes: Any) -> Any:
     simulator = plain["simulator"]
     altered = {**plain, "simulator": {**simulator, "init_args": {**simulator["init_args"], **changes}}}
     # Only the solver is wanted: a warm-up that is no multiple of the new time step must not matter.
-    altered.update(warm_up=0.0, resolution=None)
+    altered.update(warm_up=0.0, resolution=None, reduction=None, statistics=None)
     return parse_recipe(altered)[0].simulator
 
 
@@ -199,8 +222,13 @@ def generate(
     shard: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,
+    watch: Watch | None = None,
+    restart_interval: float = RESTART_INTERVAL,
 ) -> list[Path]:
     """Make the data set, or one shard of it, below the directory ``out``; continues what an earlier run left.
+
+    Beside the archive lie, while blocks are unfinished, their restarts; of simulators that are looked at a log of each
+    file; and the statistics, if the recipe wants some, once all blocks are there.
 
     Args:
         recipe: what to make.
@@ -210,6 +238,8 @@ def generate(
         shard: which one to make, counted from 0.
         device: where to compute.
         progress: called with (frames done, frames in all).
+        watch: called with the latest of a simulator that is looked at, in words.
+        restart_interval: seconds between restarts, besides the one after the warm-up.
 
     Returns:
         The files, whether made now or before.
@@ -224,10 +254,10 @@ def generate(
     out = Path(out)
     _write_recipe(plain, out)
     jobs = list(_jobs(recipe, out, shards, shard))
-    simulator = recipe.simulator
-    if isinstance(simulator, nn.Module):
-        simulator.to(device)
-    frames_in_all = sum(len(block) for _, _, blocks in jobs for block in blocks) * recipe.frames
+    if isinstance(recipe.simulator, nn.Module):
+        recipe.simulator.to(device)
+    making = _Making(recipe, plain, out, device, restart_interval, watch or (lambda seen: None))
+    frames_in_all = sum(len(block.trajectories) for _, blocks in jobs for block in blocks) * recipe.frames
     done = 0
 
     def advance(frames: int) -> None:
@@ -236,8 +266,8 @@ def generate(
         if progress is not None:
             progress(done, frames_in_all)
 
-    for split, path, blocks in jobs:
-        numbers = [number for block in blocks for number in block]
+    for path, blocks in jobs:
+        numbers = [number for block in blocks for number in block.trajectories]
         if path.exists():
             _require_same_content(path, plain)
             advance(len(numbers) * recipe.frames)
@@ -245,16 +275,102 @@ def generate(
         with _writer(recipe, plain, path, numbers) as writer:
             first = 0
             for block in blocks:
-                if writer.complete[first : first + len(block)].all():
-                    advance(len(block) * recipe.frames)
+                count = len(block.trajectories)
+                if writer.complete[first : first + count].all():
+                    advance(count * recipe.frames)
                 else:
-                    generator = block_generator(recipe.seed, split, block.start // recipe.block)
-                    frames = _simulate(recipe, simulator, len(block), generator, device, advance)
-                    _require_finite(frames, split, block)
-                    writer.write(first, frames)
-                first += len(block)
+                    writer.write(first, making.frames(block, path, advance))
+                making.clean(block)
+                first += count
             writer.finish()
-    return [path for _, path, _ in jobs]
+    making.finish([block for _, blocks in jobs for block in blocks], shards, shard)
+    return [path for path, _ in jobs]
+
+
+@dataclass(frozen=True)
+class _Making:
+    """What all blocks of one call of `generate` share."""
+
+    recipe: Recipe
+    plain: dict[str, Any]
+    out: Path
+    device: str
+    restart_interval: float
+    watch: Watch
+
+    def frames(self, block: Block, archive: Path, progress: Callable[[int], None]) -> Tensor:
+        """Run a block; warns of doubts about it."""
+        recipe, simulator = self.recipe, self.recipe.simulator
+        generator = block_generator(recipe.seed, block.split, block.number)
+        gathering = None if recipe.statistics is None else recipe.statistics.on(simulator)
+        log = None
+        if isinstance(simulator, Monitored):
+            log = RunLog(archive.with_name(f"{archive.stem}.log.csv"))
+        run = BlockRun(
+            block,
+            simulator,
+            recipe.schedule,
+            recipe.stored_frames,
+            # Drawn on the CPU whatever the device, so that a seed means the same flow everywhere.
+            start=lambda: recipe.draw(len(block.trajectories), generator),
+            restarts=self._restarts(block),
+            device=self.device,
+            log=log,
+            statistics=gathering,
+            restart_interval=self.restart_interval,
+            progress=progress,
+            watch=self.watch,
+        )
+        try:
+            with self._named_errors("a restart or the log"):
+                frames, doubts = run.frames()
+                if gathering is not None:
+                    save_whole(gathering.state_dict(), self._statistics_of(block))
+        finally:
+            if log is not None:
+                log.close()
+        if doubts:
+            warnings.warn(f"{block.split} block {block.number}: {doubts}", stacklevel=3)
+        return frames
+
+    def clean(self, block: Block) -> None:
+        """Delete the restarts of a block that is written."""
+        self._restarts(block).remove()
+
+    def finish(self, blocks: Sequence[Block], shards: int, shard: int) -> None:
+        """Bring together the statistics of all blocks."""
+        files = [self._statistics_of(block) for block in blocks]
+        if self.recipe.statistics is None or not all(file.exists() for file in files):
+            return
+        path = archive_path(self.out, "statistics", shard, shards)
+        gathered = [torch.load(file, weights_only=True) for file in files]
+        with self._named_errors("the statistics"):
+            self.recipe.statistics.save(self.recipe.simulator, gathered, str(path))
+        for file in files:
+            file.unlink()
+
+    @contextmanager
+    def _named_errors(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            cause = "no space left on the device" if error.errno == errno.ENOSPC else str(error)
+            raise ValueError(
+                f"Could not write {what} below {self.out}: {cause}. What is finished is kept, and so is the last "
+                "restart; free some space and run the same command again."
+            ) from error
+
+    def _restarts(self, block: Block) -> RestartFiles:
+        recipe = self.recipe
+        identity = {
+            "grid": list(recipe.simulator.shape),
+            "recipe": content_hash(self.plain),
+            "block": [block.split, block.trajectories.start, block.trajectories.stop],
+        }
+        return RestartFiles(self.out / f"{block.split}.block-{block.number}", identity)
+
+    def _statistics_of(self, block: Block) -> Path:
+        return self.out / f"{block.split}.block-{block.number}.statistics"
 
 
 def block_generator(seed: int, split: str, block: int) -> torch.Generator:
@@ -263,48 +379,18 @@ def block_generator(seed: int, split: str, block: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state) % 2**63)
 
 
-def _jobs(recipe: Recipe, out: Path, shards: int, shard: int) -> Iterator[tuple[str, Path, list[range]]]:
-    """(split, file, blocks) of one shard. A split of fewer blocks than shards is cut into as many files as blocks."""
+def _jobs(recipe: Recipe, out: Path, shards: int, shard: int) -> Iterator[tuple[Path, list[Block]]]:
+    """File and blocks of one shard. A split of fewer blocks than shards is cut into as many files as blocks."""
     for split in SPLITS:
-        blocks = list(_blocks(getattr(recipe.trajectories, split), recipe.block))
+        blocks = list(_blocks(split, getattr(recipe.trajectories, split), recipe.block))
         files = min(shards, len(blocks))
         if shard < files:
-            yield split, archive_path(out, split, shard, files), blocks[shard::files]
+            yield archive_path(out, split, shard, files), blocks[shard::files]
 
 
-def _blocks(count: int, size: int) -> Iterator[range]:
-    for start in range(0, count, size):
-        yield range(start, min(start + size, count))
-
-
-@torch.no_grad()
-def _simulate(
-    recipe: Recipe,
-    simulator: Simulator,
-    count: int,
-    generator: torch.Generator,
-    device: str,
-    advance: Callable[[int], None],
-) -> Tensor:
-    # Drawn on the CPU whatever the device, so that a seed means the same flow everywhere.
-    state = recipe.initial_condition.sample(count, simulator.shape, simulator.grid.periods, generator).to(device)
-    state = simulator.advance(state, recipe.warm_up_steps)
-    frames = torch.empty(count, recipe.frames, len(simulator.channels), *recipe.stored_shape)
-    for frame in range(recipe.frames):
-        if frame:
-            state = simulator.advance(state, simulator.steps_per_frame)
-        frames[:, frame] = resample(state, recipe.stored_shape).to("cpu", torch.float32)
-        advance(count)
-    return frames
-
-
-def _require_finite(frames: Tensor, split: str, numbers: range) -> None:
-    bad = ~torch.isfinite(frames).flatten(1).all(1)
-    if bool(bad.any()):
-        raise ValueError(
-            f"Expected finite values but {split} trajectory {numbers[int(bad.nonzero()[0])]} became NaN or infinite. "
-            "Most often the simulation is unstable: use a smaller time step. What was finished before is kept."
-        )
+def _blocks(split: str, count: int, size: int) -> Iterator[Block]:
+    for number, start in enumerate(range(0, count, size)):
+        yield Block(split, number, range(start, min(start + size, count)))
 
 
 def _writer(recipe: Recipe, plain: dict[str, Any], path: Path, numbers: list[int]) -> ArchiveWriter:
@@ -313,7 +399,7 @@ def _writer(recipe: Recipe, plain: dict[str, Any], path: Path, numbers: list[int
     return ArchiveWriter(
         path,
         recipe.metadata,
-        recipe.simulator.grid.uniform_coordinates(recipe.stored_shape),
+        recipe.stored_frames.coordinates,
         times,
         len(numbers),
         numbers=numbers,
@@ -322,6 +408,7 @@ def _writer(recipe: Recipe, plain: dict[str, Any], path: Path, numbers: list[int
             "source": "pdesurrogate simulators",
             "recipe": json.dumps(plain, sort_keys=True),
             "content_hash": content_hash(plain),
+            **recipe.stored_frames.attributes,
         },
     )
 

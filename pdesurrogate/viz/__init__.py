@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from pdesurrogate.viz.curves import plot_error_curves
     from pdesurrogate.viz.distributions import plot_density, plot_rank_histogram
     from pdesurrogate.viz.misalignment import plot_misalignment
-    from pdesurrogate.viz.profiles import plot_channel_profiles, plot_profiles
+    from pdesurrogate.viz.plane_spectra import plot_plane_spectra
+    from pdesurrogate.viz.profiles import plot_channel_profiles, plot_profiles, plot_wall_units
     from pdesurrogate.viz.refinement import plot_refinement
     from pdesurrogate.viz.snapshots import plot_snapshots, save_film
     from pdesurrogate.viz.spacetime import plot_spacetime
     from pdesurrogate.viz.spectra import plot_coherence, plot_spectra
     from pdesurrogate.viz.statistics import plot_statistic
     from pdesurrogate.viz.style import figure_of, save_figure, style
+    from pdesurrogate.viz.vortices import plot_q_criterion
 
 __all__ = [
     "CostPoint",
@@ -31,13 +33,16 @@ __all__ = [
     "plot_density",
     "plot_error_curves",
     "plot_misalignment",
+    "plot_plane_spectra",
     "plot_profiles",
+    "plot_q_criterion",
     "plot_rank_histogram",
     "plot_refinement",
     "plot_snapshots",
     "plot_spacetime",
     "plot_spectra",
     "plot_statistic",
+    "plot_wall_units",
     "save_figure",
     "save_film",
     "style",
@@ -54,13 +59,16 @@ __getattr__, __dir__ = lazy_face(
         "plot_density": "distributions",
         "plot_error_curves": "curves",
         "plot_misalignment": "misalignment",
+        "plot_plane_spectra": "plane_spectra",
         "plot_profiles": "profiles",
+        "plot_q_criterion": "vortices",
         "plot_rank_histogram": "distributions",
         "plot_refinement": "refinement",
         "plot_snapshots": "snapshots",
         "plot_spacetime": "spacetime",
         "plot_spectra": "spectra",
         "plot_statistic": "statistics",
+        "plot_wall_units": "profiles",
         "save_figure": "style",
         "save_film": "snapshots",
         "style": "style",

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.axes import Axes
 
-from pdesurrogate.evaluation.channel_comparison import nearest_plane
-from pdesurrogate.evaluation.channel_reference import COMPONENTS, ChannelReference
-from pdesurrogate.evaluation.wall_units import LineSpectrum, WallUnitStatistics
+from pdesurrogate.evaluation.channel.comparison import nearest_plane
+from pdesurrogate.evaluation.channel.reference import COMPONENTS, ChannelReference
+from pdesurrogate.evaluation.channel.wall_units import LineSpectrum, WallUnitStatistics
 from pdesurrogate.viz.style import (
     INK,
     MUTED,
@@ -57,7 +57,7 @@ def plot_plane_spectra(
         ValueError: if there is no channel, or the first has no spectra of all three components along the axis.
 
     Example:
-        >>> from pdesurrogate.evaluation.channel_reference import channel_reference
+        >>> from pdesurrogate.evaluation.channel.reference import channel_reference
         >>> table = WallUnitStatistics.of_reference(channel_reference(180))
         >>> plot_plane_spectra({"published": table}).shape
         (3, 5)

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
-from pdesurrogate.evaluation.channel_reference import ChannelReference
+from pdesurrogate.evaluation.channel.reference import ChannelReference
+from pdesurrogate.evaluation.channel.wall_units import Profile, WallUnitStatistics
 from pdesurrogate.evaluation.report import Report
-from pdesurrogate.evaluation.wall_units import Profile, WallUnitStatistics
 from pdesurrogate.viz.reports import (
     STANDARD_ERROR,
     group_seeds,
@@ -149,7 +149,7 @@ def plot_wall_units(
         ValueError: if there is no channel.
 
     Example:
-        >>> from pdesurrogate.evaluation.channel_reference import channel_reference
+        >>> from pdesurrogate.evaluation.channel.reference import channel_reference
         >>> low, high = channel_reference(180), channel_reference(590)
         >>> panels = plot_wall_units({"higher": WallUnitStatistics.of_reference(high)}, reference=low)
         >>> panels[0].get_xscale()

@@ -308,3 +308,11 @@ def test_shapes_that_do_not_fit_are_refused(tmp_path, bad):
 def test_missing_parameters_are_refused(tmp_path):
     with pytest.raises(ValueError, match="Expected parameters"):
         ArchiveWriter(tmp_path / "a.nc", METADATA, GRID.uniform_coordinates((8, 6)), torch.arange(3.0), 5)
+
+
+def test_attributes_come_back_as_they_were_given(tmp_path):
+    given = {"recipe": '{"seed": 3}', "walls": [0.0, 2.0], "friction_reynolds_number": 180.5, "note": "a [draft"}
+    with writer(tmp_path / "train.nc", attributes=given) as file:
+        file.write(0, values())
+        file.finish()
+    assert Archive(tmp_path).metadata.attributes == given

@@ -12,19 +12,19 @@ import xarray as xr
 from helpers import context_of, measure
 
 from pdesurrogate.data.archive import Archive
-from pdesurrogate.evaluation.channel_comparison import compare_with_reference, profile_distance, spectral_distance
-from pdesurrogate.evaluation.channel_reference import channel_reference
+from pdesurrogate.evaluation.channel.comparison import compare_with_reference, profile_distance, spectral_distance
+from pdesurrogate.evaluation.channel.reference import channel_reference
+from pdesurrogate.evaluation.channel.wall_units import NUMBERS, LineSpectrum, Number, Profile, WallUnitStatistics
 from pdesurrogate.evaluation.evaluator import Evaluator
 from pdesurrogate.evaluation.report import Report
 from pdesurrogate.evaluation.scores import curves_of
-from pdesurrogate.evaluation.wall_units import NUMBERS, LineSpectrum, Number, Profile, WallUnitStatistics
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 from pdesurrogate.metrics.channel import ChannelMetric
 from pdesurrogate.metrics.line_spectra import LineSpectrumMetric
 from pdesurrogate.metrics.plan import RolloutPlan
 from pdesurrogate.physics.staggered_channel import ChannelGrid, stretched_faces
-from pdesurrogate.simulators.channel_flow import ChannelFlow
-from pdesurrogate.simulators.channel_statistics import ChannelStatistics
+from pdesurrogate.simulators.channel.flow import ChannelFlow
+from pdesurrogate.simulators.channel.statistics import ChannelStatistics
 from pdesurrogate.simulators.recipe import generate, parse_recipe
 from pdesurrogate.steppers.persistence import Persistence
 
@@ -221,10 +221,10 @@ def test_what_a_recipe_makes_is_measured_and_compared(tmp_path, reduction: str) 
     recipe, plain = parse_recipe(
         {
             "name": "tiny_channel",
-            "simulator": {"class_path": f"{package}.channel_flow.ChannelFlow", "init_args": solver},
-            "initial_condition": {"class_path": f"{package}.channel_start.TrippedChannel"},
+            "simulator": {"class_path": f"{package}.channel.flow.ChannelFlow", "init_args": solver},
+            "initial_condition": {"class_path": f"{package}.channel.start.TrippedChannel"},
             "reduction": {
-                "class_path": f"{package}.channel_coarsening.{reduction}",
+                "class_path": f"{package}.channel.coarsening.{reduction}",
                 "init_args": {"shape": [4, 6, 4]},
             },
             "frames": 4,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pdesurrogate.evaluation.channel_reference import NOMINAL, ChannelReference, channel_reference
+from pdesurrogate.evaluation.channel.reference import NOMINAL, ChannelReference, channel_reference
 
 # Key values of the tables, computed from the full files (three digits or more).
 PUBLISHED = {

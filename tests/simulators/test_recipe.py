@@ -169,10 +169,30 @@ def test_the_solver_of_a_recipe_can_be_built_at_another_size():
     assert solver.time_step == pytest.approx(0.2 / 3)
 
 
+RECIPES = sorted(Path(__file__).parents[2].glob("datasets/*/recipe.yaml"))
+# To build their solvers takes seconds and gigabytes.
+LARGE = [path for path in RECIPES if path.parent.name in ("channel_180", "channel_395", "channel_590")]
+
+
 @pytest.mark.parametrize(
-    "path", sorted(Path(__file__).parents[2].glob("datasets/*/recipe.yaml")), ids=lambda p: p.parent.name
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] * (path in LARGE), id=path.parent.name) for path in RECIPES],
 )
 def test_every_shipped_recipe_is_valid_and_named_after_its_folder(path):
     recipe, plain = load_recipe(path)
     assert recipe.name == path.parent.name
     assert plain["simulator"]["class_path"].startswith("pdesurrogate.")
+
+
+@pytest.mark.parametrize("path", LARGE, ids=lambda path: path.parent.name)
+def test_a_large_recipe_is_valid_at_an_eighth_of_its_size(path):
+    values = yaml.safe_load(path.read_text())
+    for part in ("simulator", "reduction"):
+        arguments = values[part]["init_args"]
+        arguments["shape"] = [size // 8 for size in arguments["shape"]]
+    recipe, _ = parse_recipe(values)
+    x, y, z = recipe.simulator.shape
+    state = torch.zeros(1, 4, x, y, z)
+    stored = recipe.stored_frames
+    assert stored.apply(state).shape[2:] == tuple(len(points) for points in stored.coordinates)
+    recipe.statistics.on(recipe.simulator).update(state)

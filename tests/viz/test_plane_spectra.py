@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pdesurrogate.evaluation.channel_reference import COMPONENTS, channel_reference
-from pdesurrogate.evaluation.wall_units import WallUnitStatistics
+from pdesurrogate.evaluation.channel.reference import COMPONENTS, channel_reference
+from pdesurrogate.evaluation.channel.wall_units import WallUnitStatistics
 from pdesurrogate.viz.plane_spectra import plot_plane_spectra
 from pdesurrogate.viz.style import new_figure
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from pdesurrogate.evaluation.channel_reference import channel_reference
+from pdesurrogate.evaluation.channel.reference import channel_reference
+from pdesurrogate.evaluation.channel.wall_units import Profile, WallUnitStatistics
 from pdesurrogate.evaluation.report import Report
-from pdesurrogate.evaluation.wall_units import Profile, WallUnitStatistics
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 from pdesurrogate.metrics.channel import ChannelMetric
 from pdesurrogate.metrics.plan import RolloutPlan

@@ -113,7 +113,7 @@ def _curves(nominal: int, reynolds: float, profiles: dict[str, NDArray[np.float6
 
 def _read(name: str) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
     """Comments and columns of one of our small tables."""
-    text = files("pdesurrogate.evaluation").joinpath("channel_data", name).read_text(encoding="utf-8")
+    text = files("pdesurrogate.evaluation.channel").joinpath("data", name).read_text(encoding="utf-8")
     lines = text.splitlines()
     comments = [line for line in lines if line.startswith("#")]
     header, *rows = lines[len(comments) :]

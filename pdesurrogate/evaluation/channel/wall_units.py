@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from pdesurrogate.evaluation.channel_reference import ChannelReference
+from pdesurrogate.evaluation.channel.reference import ChannelReference
 
 Side = Literal["prediction", "truth"]
 Array = NDArray[np.float64]
@@ -90,7 +90,7 @@ class WallUnitStatistics:
         """Of a published channel; its errors are not known.
 
         Example:
-            >>> from pdesurrogate.evaluation.channel_reference import channel_reference
+            >>> from pdesurrogate.evaluation.channel.reference import channel_reference
             >>> found = WallUnitStatistics.of_reference(channel_reference(395))
             >>> round(float(found.profiles["rms_velocity_x"].values.max()), 3), len(found.spectra["z", "velocity_y"])
             (2.739, 5)
@@ -160,7 +160,7 @@ class WallUnitStatistics:
 
     @classmethod
     def of_run(cls, statistics: xr.Dataset) -> WallUnitStatistics:
-        """Of the statistics that a run of the solver gathered (``statistics.nc``, `simulators.channel_statistics`).
+        """Of the statistics that a run of the solver gathered (``statistics.nc``, `simulators.channel.statistics`).
 
         Raises:
             ValueError: if they are not of a channel.

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from pdesurrogate.evaluation.channel_reference import ChannelReference
+from pdesurrogate.evaluation.channel.reference import ChannelReference
+from pdesurrogate.evaluation.channel.wall_units import NUMBERS, LineSpectrum, Number, Profile, Side, WallUnitStatistics
 from pdesurrogate.evaluation.report import Report
-from pdesurrogate.evaluation.wall_units import NUMBERS, LineSpectrum, Number, Profile, Side, WallUnitStatistics
 
 # Planes whose distances from the wall differ by more than this factor are not compared.
 _SAME_PLANE = 1.3
@@ -81,7 +81,7 @@ def compare_with_reference(
         ValueError: if a report holds no channel in wall units.
 
     Example:
-        >>> from pdesurrogate.evaluation.channel_reference import channel_reference
+        >>> from pdesurrogate.evaluation.channel.reference import channel_reference
         >>> low, high = channel_reference(395), channel_reference(590)
         >>> found = compare_with_reference(WallUnitStatistics.of_reference(low), high)
         >>> round(found.quantities["largest_rms_velocity_x"].deviation, 3), round(found.distances["mean_velocity"], 2)
