@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pdesurrogate.data.archive import Archive
     from pdesurrogate.evaluation.card import ModelCard
+    from pdesurrogate.evaluation.channel.reference import ChannelReference
     from pdesurrogate.evaluation.evaluator import Evaluator, Suite
     from pdesurrogate.evaluation.misalignment import Misalignment
     from pdesurrogate.evaluation.report import Report
+    from pdesurrogate.fields.grid import Metadata
     from pdesurrogate.fields.trajectory import Trajectory
     from pdesurrogate.metrics.base import RolloutMetric
     from pdesurrogate.metrics.plan import RolloutPlan
@@ -384,30 +386,45 @@ def draw(
 
     The first of ``steppers`` is the one that ``report`` measures and the film shows. The files that were written.
     """
+    from functools import partial
+
     import torch
 
+    from pdesurrogate.evaluation.channel.wall_units import WallUnitStatistics
     from pdesurrogate.evaluation.misalignment import Misalignment
     from pdesurrogate.viz.curves import plot_error_curves
     from pdesurrogate.viz.distributions import plot_density
     from pdesurrogate.viz.misalignment import plot_misalignment
+    from pdesurrogate.viz.plane_spectra import plot_plane_spectra
     from pdesurrogate.viz.profiles import plot_channel_profiles
     from pdesurrogate.viz.snapshots import plot_snapshots, save_film
     from pdesurrogate.viz.spacetime import plot_spacetime
     from pdesurrogate.viz.spectra import plot_coherence, plot_spectra
     from pdesurrogate.viz.style import save_figure
+    from pdesurrogate.viz.vortices import plot_q_criterion
 
     data = report.attributes["data"]
     metadata = trajectories[0].metadata
     reports = [report, *others]
     files = [save_figure(plot_error_curves(reports), out / "errors.png")]
+    published = _published(metadata)
     for variable, name, plot in (
         ("energy_spectrum_prediction", "spectra", plot_spectra),
         ("coherence", "coherence", plot_coherence),
         ("density_prediction", "density", plot_density),
-        ("mean_velocity_plus_prediction", "profiles", plot_channel_profiles),
+        ("mean_velocity_plus_prediction", "profiles", partial(plot_channel_profiles, reference=published)),
+        ("q_criterion_density_prediction", "q_criterion", plot_q_criterion),
     ):
         if variable in report.curves:
             files.append(save_figure(plot(reports), out / f"{name}.png"))
+    if {"mean_velocity_plus_prediction", "line_spectrum_x_prediction"} <= set(report.curves):
+        channels = {"truth": WallUnitStatistics.of_report(report.curves, "truth")}
+        for each in reports:
+            label = each.attributes["model"]["name"]
+            channels[label] = WallUnitStatistics.of_report(each.curves, "prediction")
+        for axis in ("x", "z"):
+            picture = plot_plane_spectra(channels, axis=axis, reference=published)
+            files.append(save_figure(picture, out / f"plane_spectra_{axis}.png"))
     if "misalignment" in report.attributes:
         found = Misalignment.from_dict(report.attributes["misalignment"])
         files.append(save_figure(plot_misalignment(found), out / "misalignment.png"))
@@ -446,6 +463,17 @@ def draw(
     film = out / "rollout.gif"
     save_film(truth, predictions[first], lead_times, film, extent=extent, prediction_label=first, **units)
     return [*files, film]
+
+
+def _published(metadata: Metadata) -> ChannelReference | None:
+    """The published channel whose friction Reynolds number is near that of the data, if they state one."""
+    from pdesurrogate.evaluation.channel.reference import channel_reference
+
+    stated = metadata.attributes.get("friction_reynolds_number")
+    try:
+        return None if stated is None else channel_reference(float(stated))
+    except (TypeError, ValueError):  # none is near
+        return None
 
 
 def stopped(report: Report) -> list[tuple[int, float]]:
