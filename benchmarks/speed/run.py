@@ -25,6 +25,7 @@ from unittest.mock import patch
 import h5py
 import numpy as np
 import torch
+from channel_flow import compare_channel_flow
 from sfno import compare_sfno
 from sinenet import compare_sinenet
 from timing import Contestants, alternate, ratio, relative_difference
@@ -423,6 +424,7 @@ SECTIONS = {
     "sinenet": compare_sinenet,
     "solver": compare_solver,
     "schemes": compare_schemes,
+    "channel": compare_channel_flow,
     "windows": compare_windows,
     "spectra": compare_spectra,
     "evaluator": compare_evaluator,
