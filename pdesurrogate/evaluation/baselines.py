@@ -15,7 +15,8 @@ from pdesurrogate.evaluation.recipes import recipe_of
 from pdesurrogate.evaluation.report import Report
 from pdesurrogate.fields.trajectory import Trajectory
 from pdesurrogate.physics.spectral import resample
-from pdesurrogate.simulators.recipe import Simulator, build_simulator
+from pdesurrogate.simulators.generation.protocols import Simulator
+from pdesurrogate.simulators.recipe import build_simulator
 from pdesurrogate.steppers.base import Stepper
 from pdesurrogate.steppers.persistence import Persistence
 from pdesurrogate.steppers.resampled import Resampled

@@ -31,11 +31,11 @@ from pdesurrogate.simulators.generation.protocols import (
     Block,
     Monitored,
     Reduction,
+    Simulator,
     Start,
     StoredFrames,
     StreamingStatistics,
 )
-from pdesurrogate.simulators.generation.protocols import Simulator as Simulator
 from pdesurrogate.simulators.generation.restart import RestartFiles, save_whole
 from pdesurrogate.simulators.generation.run_log import RunLog
 from pdesurrogate.simulators.generation.stored_frames import AsSimulated, SpectralCut

@@ -14,7 +14,7 @@ from pdesurrogate.physics.staggered_channel import ChannelGrid, ChannelPoisson, 
 from pdesurrogate.simulators.channel.flow import ChannelFlow
 from pdesurrogate.simulators.channel.forcing import MassFlux, PressureGradient
 from pdesurrogate.simulators.channel.start import LaminarChannel, TrippedChannel
-from pdesurrogate.simulators.recipe import Simulator
+from pdesurrogate.simulators.generation.protocols import Simulator
 from pdesurrogate.steppers.base import Stepper
 from pdesurrogate.steppers.rollout import rollout
 
