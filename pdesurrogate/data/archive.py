@@ -30,9 +30,9 @@ from pdesurrogate.fields.trajectory import Context, Trajectory
 
 SPLITS = ("train", "val", "test")
 _METADATA = "pdesurrogate_metadata"
-# Global attributes that say nothing about the data, and those that are text whatever they look like.
-_OF_FORMAT = {_METADATA, "Conventions", "title", "_NCProperties"}
-_TEXTS = {"recipe", "content_hash", "source"}
+# Names the global attributes that are no text but JSON.
+_JSON = "pdesurrogate_json"
+_OF_FORMAT = {_METADATA, _JSON, "Conventions", "title", "_NCProperties"}
 _sync = getattr(os, "fdatasync", os.fsync)  # macOS has fsync alone
 _SHARD = re.compile(r"(?P<split>[a-z]+)(\.(?P<shard>\d+)-of-(?P<shards>\d+))?\.nc")
 
@@ -58,7 +58,7 @@ class ArchiveWriter:
         trajectories: how many this file holds.
         numbers: ``(trajectories,)`` their numbers within the split (shards); default 0, 1, 2, ...
         parameters: ``(trajectories, parameters)`` in the order of ``metadata.parameters``.
-        attributes: further global attributes; dictionaries are stored as JSON. No dates: equal input, equal bytes.
+        attributes: further global attributes; what is no text is stored as JSON. No dates: equal input, equal bytes.
 
     Raises:
         ValueError: if a ``.part`` file of another data set lies there, or the disk is too small.
@@ -229,8 +229,10 @@ class _File:
                 "Convert foreign files with `pdesurrogate datasets convert`."
             )
         self.metadata = Metadata.from_dict(json.loads(_text(file.attrs[_METADATA])))
+        coded = _text(file.attrs.get(_JSON, "")).split()
         for name in sorted(set(file.attrs) - _OF_FORMAT):
-            self.metadata.attributes[name] = _attribute(name, file.attrs[name])
+            text = _text(file.attrs[name])
+            self.metadata.attributes[name] = json.loads(text) if name in coded else text
         _require_variables(file, self.metadata, self.path)
         dims = ("trajectory", "time", *self.metadata.grid.axis_names)
         for name in self.metadata.channel_names:
@@ -348,6 +350,9 @@ class _Header:
             "title": metadata.name,
             _METADATA: json.dumps({**metadata.to_dict(), "attributes": {}}, sort_keys=True),
         } | {key: value if isinstance(value, str) else json.dumps(value) for key, value in attributes.items()}
+        coded = " ".join(sorted(key for key, value in attributes.items() if not isinstance(value, str)))
+        if coded:
+            self.attributes[_JSON] = coded
 
     @property
     def size_bytes(self) -> int:
@@ -449,19 +454,6 @@ def _require_variables(file: h5py.File, metadata: Metadata, path: Path) -> None:
 def _text(attribute: Any) -> str:
     """netCDF stores ASCII as bytes and the rest as text."""
     return attribute.decode() if isinstance(attribute, bytes) else str(attribute)
-
-
-def _attribute(name: str, value: Any) -> Any:
-    """A global attribute as it was given to the writer, as far as that can be told."""
-    if not isinstance(value, str | bytes):
-        return value.tolist() if hasattr(value, "tolist") else value
-    text = _text(value)
-    if name in _TEXTS:
-        return text
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _variable(file: Any, name: str, kind: str, dims: tuple[str, ...], values: Any, **attributes: str) -> None:
