@@ -8,11 +8,13 @@ turbulent states, one for each seed, made on that grid without a model; each the
 and for as long again as stated, in blocks. Members of a batch are the seeds.
 
 The mean velocity is that of planes of cells, fluctuations are those of the staggered components where they live, and
-the resolved stress is the flux that the scheme itself transports, at the faces between planes. Both halves of the
-channel are averaged. Errors of profiles are the integral over the half height of the absolute difference to the table
-at the same height in wall units, over the integral of the table; what is beyond the table's last height is compared
-with its last value. The tables are of a flow that is not filtered: a perfect large-eddy simulation has less
-fluctuation than they show, so of the errors of fluctuations a share is right.
+the resolved stress is the flux that the scheme itself transports, at the faces between planes. The fluctuation of the
+velocity along x is that about the mean over the plane at each moment, not over time too, so that its rms is too small:
+see the Markdown file for how much. Both halves of the channel are averaged. Errors of profiles are the integral over
+the half height of the absolute difference to the table at the same height in wall units, over the integral of the
+table; what is beyond the table's last height is compared with its last value. The tables are of a flow that is not
+filtered: a perfect large-eddy simulation has less fluctuation than they show, so of the errors of fluctuations a share
+is right.
 """
 
 from __future__ import annotations

@@ -50,9 +50,12 @@ class WatchedFlow:
         places = (torch.arange(self.points, dtype=torch.float64) + 0.5) / self.points
         return (torch.arange(4, dtype=torch.float64) + 0.5) / 4, places.square()
 
-    def advance(self, state: Tensor, steps: int) -> Tensor:
+    def require_stable(self, state: Tensor) -> None:
         if float(state[:, 1].max()) / 10 > self.largest_cfl:
             raise ValueError(f"the CFL number is over {self.largest_cfl:g}.")
+
+    def advance(self, state: Tensor, steps: int) -> Tensor:
+        self.require_stable(state)
         self.dtypes.add(state.dtype)
         value, age = state.unbind(1)
         for _ in range(steps):
@@ -107,6 +110,10 @@ class MeanOfAll:
         counts = sum(each["count"] for each in gathered)
         total = sum(each["total"].sum().item() for each in gathered)
         Path(path).write_text(json.dumps({"count": counts, "total": total}))
+
+    def load(self, simulator: Simulator, path: str) -> dict[str, Any]:
+        found = json.loads(Path(path).read_text())
+        return {"count": found["count"], "total": torch.tensor(found["total"], dtype=torch.float64)}
 
 
 class _Sum:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 FORMATS = {
+    "channel-numpy": "pdesurrogate.data.adapters.channel_numpy.ChannelNumpy",
     "fno-mat": "pdesurrogate.data.adapters.fno_mat.FnoMat",
     "torch-cfd": "pdesurrogate.data.adapters.torch_cfd.TorchCfd",
 }

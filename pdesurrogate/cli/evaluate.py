@@ -384,6 +384,8 @@ def draw(
 ) -> list[Path]:
     """Error curves, spectra, coherence, densities; snapshots, film and space-time picture of the first trajectory.
 
+    Channels are in wall units by the gradient at their walls, on coarse grids too: stored fields are filtered, which
+    the momentum balance does not bear (`ChannelMetric`). The profiles' figure says so and how far apart both are.
     The first of ``steppers`` is the one that ``report`` measures and the film shows. The files that were written.
     """
     from functools import partial

@@ -10,8 +10,9 @@ def build_parser() -> argparse.ArgumentParser:
     """Options of the verb."""
     parser = argparse.ArgumentParser(
         prog="pdesurrogate generate",
-        description="Simulate the data set that a recipe describes. Run again, it continues where it stopped: long "
-        "simulations leave a restart every minute. A simulator that is looked at leaves a log as CSV beside each file.",
+        description="Simulate the data set that a recipe describes. Run again, it continues where it stopped: "
+        "simulations leave a restart at the first frame after each minute, less often where one takes over three "
+        "seconds to write. A simulator that is looked at leaves a log as CSV beside each file.",
     )
     parser.add_argument("recipe", help="recipe file, or the name of one of ours (see: pdesurrogate datasets list)")
     parser.add_argument("--out", required=True, metavar="DIR", help="directory for train.nc, val.nc, test.nc")

@@ -103,7 +103,7 @@ if TYPE_CHECKING:
         reliability_index,
         spread_skill_ratio,
     )
-    from pdesurrogate.metrics.vortices import VortexMetric, q_criterion, velocity_gradient
+    from pdesurrogate.metrics.vortices import VortexMetric, derivatives_along_axes, q_criterion
 
 __all__ = [
     "AutocorrelationMetric",
@@ -154,6 +154,7 @@ __all__ = [
     "crps_gaussian",
     "cumulative_integral",
     "default_suite",
+    "derivatives_along_axes",
     "enclosed_2d",
     "energy_spectrum",
     "enstrophy_spectrum",
@@ -196,7 +197,6 @@ __all__ = [
     "total_stress",
     "total_stress_deviation",
     "variance_spectrum",
-    "velocity_gradient",
     "vrmse",
     "wall_gradient",
     "wasserstein_distance",
@@ -295,7 +295,7 @@ __getattr__, __dir__ = lazy_face(
         "total_stress": "profiles",
         "total_stress_deviation": "profiles",
         "variance_spectrum": "spectra",
-        "velocity_gradient": "vortices",
+        "derivatives_along_axes": "vortices",
         "vrmse": "errors",
         "wall_gradient": "profiles",
         "wasserstein_distance": "statistics",

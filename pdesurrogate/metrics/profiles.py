@@ -20,6 +20,7 @@ from torch import Tensor
 from pdesurrogate.fields.grid import cell_faces, faces_from
 from pdesurrogate.metrics.block import at_least_float32
 from pdesurrogate.physics.finite_difference import derivative
+from pdesurrogate.physics.symmetry import fold as fold
 
 # Places this close, in units of the half height, are one: coordinates in single precision carry round-off of 1e-7.
 SAME_PLACE = 1e-5
@@ -125,22 +126,6 @@ def friction_coefficient(wall_shear_stress: Tensor, bulk_velocity: Tensor) -> Te
     return 2 * wall_shear_stress / bulk_velocity.square()
 
 
-def fold(profile: Tensor, parity: float | Tensor = 1) -> Tensor:
-    """Mean of both halves of ``profile (..., n)`` on points that are symmetric; ``(..., (n + 1) // 2)``, from the wall.
-
-    Args:
-        profile: over the whole height.
-        parity: 1 where a quantity is even under reflection in the mid-plane, such as the mean velocity along the wall;
-            -1 where it is odd, such as a shear stress. May be a tensor that broadcasts to the profile.
-
-    Example:
-        >>> fold(torch.tensor([1.0, 2.0, 0.0, -2.0, -3.0]), parity=-1).tolist()
-        [2.0, 2.0, 0.0]
-    """
-    half = (profile.shape[-1] + 1) // 2
-    return ((profile + parity * profile.flip(-1)) / 2)[..., :half]
-
-
 def centerline_velocity(profile: Tensor) -> Tensor:
     """Middle value of ``profile (..., n)`` on symmetric points, the mean of two where ``n`` is even; ``(...)``."""
     return fold(profile)[..., -1]
@@ -191,7 +176,8 @@ def friction_velocity_of_stress(stress: Tensor, points: Tensor, walls: Walls | N
     """Friction velocity from the slope of the total stress: ``u_tau^2 (1 - y / h)`` fitted to it; ``(...)``.
 
     By least squares over the points farther than a quarter of the half height from a wall, where the stress is
-    turbulent and needs no velocity gradient at the wall: for grids whose first point is beyond ``y+ = 2``.
+    turbulent and needs no velocity gradient at the wall: for simulations on coarse grids. Of filtered fields it is too
+    small, since the stress of what the filter took out is missing.
 
     Args:
         stress: ``(..., n)`` over the whole height, as `total_stress` gives it, on symmetric points.

@@ -82,7 +82,7 @@ def apply_along(matrix: Tensor, values: Tensor, axis: int) -> Tensor:
     return (matrix @ values.flatten(axis + 1)).unflatten(-1, rest)
 
 
-def velocity_at_centers(velocity: Tensor, to_centers: Sequence[Tensor | None]) -> Tensor:
+def components_at_centers(velocity: Tensor, to_centers: Sequence[Tensor | None]) -> Tensor:
     """All components of a staggered velocity at the centers of cells; both shapes ``(..., d, *space)``.
 
     Args:

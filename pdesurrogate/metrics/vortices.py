@@ -15,7 +15,7 @@ from pdesurrogate.metrics.flow import require_flow, squared
 from pdesurrogate.metrics.plan import RolloutPlan
 from pdesurrogate.metrics.pooling import compared, distances_with_errors, leave_one_out, require_all_frames, with_errors
 from pdesurrogate.metrics.profiles import height_weights
-from pdesurrogate.metrics.staggered import faces_to_centers, is_staggered, velocity_at_centers
+from pdesurrogate.metrics.staggered import components_at_centers, faces_to_centers, is_staggered
 from pdesurrogate.physics.finite_difference import derivative
 from pdesurrogate.physics.spectral import derivative_wavenumbers
 
@@ -49,7 +49,7 @@ def difference_matrix(points: Tensor, period: float | None = None) -> Tensor:
     return derivative(rows, points, -1, period).T.contiguous()
 
 
-def velocity_gradient(velocity: Tensor, matrices: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def derivatives_along_axes(velocity: Tensor, matrices: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Derivatives along each axis of all components of ``velocity (..., component, *space)``; same shape each.
 
     Args:
@@ -74,7 +74,7 @@ def q_criterion(velocity: Tensor, matrices: Sequence[Tensor]) -> Tensor:
 
     Args:
         velocity: collocated ``(..., d, *space)``, a component for each axis, in their order.
-        matrices: of derivatives along each axis, see `velocity_gradient`.
+        matrices: of derivatives along each axis, see `derivatives_along_axes`.
 
     Returns:
         ``(..., *space)``, units of a squared velocity per squared length.
@@ -94,7 +94,7 @@ def q_criterion(velocity: Tensor, matrices: Sequence[Tensor]) -> Tensor:
             f"Expected velocity (..., {dimension}, *space), as many components as axes and matrices, but got "
             f"{tuple(velocity.shape)}."
         )
-    gradient = [part.unbind(-dimension - 1) for part in velocity_gradient(velocity, matrices)]
+    gradient = [part.unbind(-dimension - 1) for part in derivatives_along_axes(velocity, matrices)]
     total = torch.zeros_like(gradient[0][0])
     for i in range(dimension):
         total.addcmul_(gradient[i][i], gradient[i][i], value=-0.5)
@@ -192,7 +192,9 @@ class VortexMetric(RolloutMetric):
         if not self._staggered:
             return velocity
         places = range(len(self._axes))
-        return velocity_at_centers(velocity, [self.to_centers if axis == self._wall_axis else None for axis in places])
+        return components_at_centers(
+            velocity, [self.to_centers if axis == self._wall_axis else None for axis in places]
+        )
 
     @property
     def variables(self) -> dict[str, Variable]:

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from pdesurrogate.models.dilated_resnet import DilatedResNet
     from pdesurrogate.models.ffno import FactorizedFNO
     from pdesurrogate.models.fno import FNO
+    from pdesurrogate.models.ifactformer import IFactFormer
+    from pdesurrogate.models.ifno import IFNO
     from pdesurrogate.models.neuralop import NeuralOperator
     from pdesurrogate.models.reference_weights import load_reference_weights
     from pdesurrogate.models.sfno import SFNO
@@ -18,9 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FNO",
+    "IFNO",
     "SFNO",
     "DilatedResNet",
     "FactorizedFNO",
+    "IFactFormer",
     "ModernUNet",
     "NeuralOperator",
     "SineNet",
@@ -32,12 +36,14 @@ __all__ = [
 __getattr__, __dir__ = lazy_face(
     __name__,
     {
-        "FNO": "fno",
-        "SFNO": "sfno",
         "DilatedResNet": "dilated_resnet",
+        "FNO": "fno",
         "FactorizedFNO": "ffno",
+        "IFNO": "ifno",
+        "IFactFormer": "ifactformer",
         "ModernUNet": "unet_modern",
         "NeuralOperator": "neuralop",
+        "SFNO": "sfno",
         "SineNet": "sinenet",
         "UNet": "unet",
         "load_reference_weights": "reference_weights",

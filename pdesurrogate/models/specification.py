@@ -9,15 +9,16 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from torch import nn
 
 Network = TypeVar("Network", bound=type[nn.Module])
 
 # What a network may take of a sample beside its frames, as keywords of ``forward``: ``parameters (batch, parameters)``
-# in physical units, ``volumes (batch, *space)`` of the fluid in each cell, zero in solid.
-ContextInput = Literal["parameters", "volumes"]
+# in physical units, ``volumes (batch, *space)`` of the fluid in each cell, zero in solid, ``coordinates``, a tensor
+# ``(batch, n)`` for each axis.
+ContextInput = Literal["parameters", "volumes", "coordinates"]
 
 
 def recorded(cls: Network) -> Network:
@@ -107,9 +108,9 @@ def context_inputs_of(network: nn.Module) -> tuple[ContextInput, ...]:
         ()
     """
     names = tuple(getattr(network, "context_inputs", ()))
-    unknown = sorted(set(names) - {"parameters", "volumes"})
+    unknown = sorted(set(names) - set(get_args(ContextInput)))
     if unknown:
         raise ValueError(
-            f"Expected context_inputs of {type(network).__name__} among 'parameters' and 'volumes' but got {unknown}."
+            f"Expected context_inputs of {type(network).__name__} among {get_args(ContextInput)} but got {unknown}."
         )
     return names

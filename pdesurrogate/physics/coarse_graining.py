@@ -16,7 +16,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from pdesurrogate.physics.staggered_channel import ChannelGrid
+from pdesurrogate.physics.staggered_channel import ChannelGrid, kept_by_device
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,10 +106,10 @@ class Coarsening:
         Raises:
             ValueError: if the velocity does not fit the fine grid.
         """
-        _require_velocity(velocity, self.fine)
+        self.fine.require_velocity(velocity)
         u, v, w = velocity.unbind(-4)
         x, z = self.factors
-        v = v.index_select(-2, torch.tensor(self.kept_faces[:-1], device=v.device))
+        v = v.index_select(-2, kept_faces(self, v)[:-1])
         return torch.stack(
             [
                 self._mean_over_heights(_block_mean(u[..., ::x, :, :], -1, z)),
@@ -134,7 +134,13 @@ class Coarsening:
         return _block_mean(_block_mean(values, -3, x), -1, z)
 
     def _mean_over_heights(self, values: Tensor) -> Tensor:
-        return self.heights.to(values) @ values
+        return _shares_of_heights(self, values) @ values
+
+
+@kept_by_device
+def kept_faces(coarsening: Coarsening) -> Tensor:
+    """Numbers of the fine faces across the channel that are coarse ones too, where ``like`` is."""
+    return torch.tensor(coarsening.kept_faces)
 
 
 def collocated(velocity: Tensor, grid: ChannelGrid) -> Tensor:
@@ -161,7 +167,7 @@ def collocated(velocity: Tensor, grid: ChannelGrid) -> Tensor:
         >>> collocated(velocity, grid)[0, 0, :, 0].tolist()
         [0.0, 0.5, 1.0, 1.5, 0.0]
     """
-    _require_velocity(velocity, grid)
+    grid.require_velocity(velocity)
     u, v, w = velocity.unbind(-4)
     wall = torch.zeros_like(v[..., :1, :])
     # What is stored on the lower wall is zero for a solver, but a surrogate may have left something there.
@@ -195,12 +201,6 @@ def collocated_coordinates(grid: ChannelGrid) -> tuple[Tensor, Tensor, Tensor]:
     return x, grid.faces, z
 
 
-def _require_velocity(velocity: Tensor, grid: ChannelGrid) -> None:
-    grid.require_shape(velocity, "a velocity (..., 3, nx, ny, nz)")
-    if velocity.ndim < 4 or velocity.shape[-4] != 3:
-        raise ValueError(f"Expected a velocity (..., 3, nx, ny, nz) but got {tuple(velocity.shape)}.")
-
-
 def _block_mean(values: Tensor, axis: int, size: int) -> Tensor:
     """Mean over groups of ``size`` neighbors along an axis that is counted from the end."""
     return values if size == 1 else values.unflatten(axis, (-1, size)).mean(axis)
@@ -212,6 +212,15 @@ def _upward_mean(values: Tensor, axis: int) -> Tensor:
 
 
 def _on_inner_faces(values: Tensor, grid: ChannelGrid) -> Tensor:
-    centers = grid.centers
-    share = (grid.faces[1:-1] - centers[:-1]) / centers.diff()
-    return torch.lerp(values[..., :-1, :], values[..., 1:, :], share.to(values).unsqueeze(-1))
+    return torch.lerp(values[..., :-1, :], values[..., 1:, :], _places_of_faces(grid, values).unsqueeze(-1))
+
+
+@kept_by_device
+def _shares_of_heights(coarsening: Coarsening) -> Tensor:
+    return coarsening.heights
+
+
+@kept_by_device
+def _places_of_faces(grid: ChannelGrid) -> Tensor:
+    """Of inner faces, on the way from the center below, 0, to that above, 1."""
+    return (grid.faces[1:-1] - grid.centers[:-1]) / grid.centers.diff()

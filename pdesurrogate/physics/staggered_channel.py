@@ -10,15 +10,41 @@ The discrete operators fit each other: `divergence` of `pressure_gradient` is wh
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 # Two faces nearer to each other than this, in heights of the channel, are one: the matrices along y would be singular.
 SMALLEST_HEIGHT = 1e-9
+
+_Owner = TypeVar("_Owner")
+
+
+def kept_by_device(make: Callable[[_Owner], Tensor]) -> Callable[[_Owner, Tensor], Tensor]:
+    """Let a table of a grid be made once for each device and precision: ``table(grid, like)``.
+
+    Without it every call of an operator would wait for a copy to the device. Tables live as long as their grid; those
+    of whole numbers keep their type, others have that of ``like``.
+    """
+    kept: WeakKeyDictionary[_Owner, dict[tuple[torch.device, torch.dtype], Tensor]] = WeakKeyDictionary()
+
+    @functools.wraps(make)
+    def table(owner: _Owner, like: Tensor) -> Tensor:
+        tables, key = kept.setdefault(owner, {}), (like.device, like.dtype)
+        if key not in tables:
+            # Made in a way that training can use it after inference mode did.
+            with torch.inference_mode(False), torch.no_grad():
+                values = make(owner)
+                tables[key] = values.to(like.device, like.dtype if values.is_floating_point() else None, copy=True)
+        return tables[key]
+
+    return table
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +145,30 @@ class ChannelGrid:
                 "axis stands in the middle and the face on the far wall is not stored."
             )
 
+    def require_velocity(self, velocity: Tensor) -> None:
+        """Refuse what is not a velocity ``(..., 3, nx, ny, nz)`` of this grid.
+
+        Raises:
+            ValueError: naming both shapes.
+        """
+        self.require_shape(velocity, "a velocity (..., 3, nx, ny, nz)")
+        if velocity.ndim < 4 or velocity.shape[-4] != 3:
+            raise ValueError(
+                f"Expected a velocity (..., 3, nx, ny, nz) but got {tuple(velocity.shape)}; leave the pressure out."
+            )
+
+
+@kept_by_device
+def cell_heights(grid: ChannelGrid) -> Tensor:
+    """`ChannelGrid.heights` where and as precise as ``like``."""
+    return grid.heights
+
+
+@kept_by_device
+def center_distances(grid: ChannelGrid) -> Tensor:
+    """`ChannelGrid.distances` where and as precise as ``like``."""
+    return grid.distances
+
 
 def stretched_faces(cells: int, stretching: float = 1.75, half_height: float = 1.0) -> Tensor:
     """``h (1 + tanh(a (2 j / n - 1)) / tanh(a))``, ``j = 0 .. n``: faces ``(cells + 1,)`` that cluster at both walls.
@@ -156,9 +206,9 @@ def divergence(velocity: Tensor, grid: ChannelGrid) -> Tensor:
     Raises:
         ValueError: if the velocity does not fit the grid.
     """
-    _require_velocity(velocity, grid)
+    grid.require_velocity(velocity)
     u, v, w = velocity.unbind(-4)
-    heights = grid.heights.to(velocity).unsqueeze(-1)
+    heights = cell_heights(grid, velocity).unsqueeze(-1)
     through = torch.nn.functional.pad(v, (0, 0, 0, 1)).diff(dim=-2)
     along_x = (u.roll(-1, -3) - u) / grid.spacing_x
     along_z = (w.roll(-1, -1) - w) / grid.spacing_z
@@ -172,17 +222,11 @@ def pressure_gradient(pressure: Tensor, grid: ChannelGrid) -> Tensor:
         ValueError: if the pressure does not fit the grid.
     """
     grid.require_shape(pressure, "a pressure (..., nx, ny, nz)")
-    distances = grid.distances[1:-1].to(pressure).unsqueeze(-1)
+    distances = center_distances(grid, pressure)[1:-1].unsqueeze(-1)
     along_x = (pressure - pressure.roll(1, -3)) / grid.spacing_x
     through = torch.nn.functional.pad(pressure.diff(dim=-2) / distances, (0, 0, 1, 0))
     along_z = (pressure - pressure.roll(1, -1)) / grid.spacing_z
     return torch.stack([along_x, through, along_z], -4)
-
-
-def _require_velocity(velocity: Tensor, grid: ChannelGrid) -> None:
-    grid.require_shape(velocity, "a velocity (..., 3, nx, ny, nz)")
-    if velocity.ndim < 4 or velocity.shape[-4] != 3:
-        raise ValueError(f"Expected a velocity (..., 3, nx, ny, nz) but got {tuple(velocity.shape)}.")
 
 
 class ChannelPoisson(nn.Module):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pdesurrogate.physics.finite_difference import derivative
-from pdesurrogate.physics.staggered_channel import ChannelGrid
+from pdesurrogate.physics.staggered_channel import ChannelGrid, cell_heights, center_distances, kept_by_device
 
 
 def velocity_at_centers(velocity: Tensor, grid: ChannelGrid) -> Tensor:
@@ -19,7 +18,7 @@ def velocity_at_centers(velocity: Tensor, grid: ChannelGrid) -> Tensor:
     Raises:
         ValueError: if the velocity does not fit the grid.
     """
-    _require_fit(velocity, grid)
+    grid.require_velocity(velocity)
     u, v, w = velocity.unbind(-4)
     return torch.stack([(u + u.roll(-1, -3)) / 2, (v + _face_above(v)) / 2, (w + w.roll(-1, -1)) / 2], dim=-4)
 
@@ -49,14 +48,14 @@ def velocity_gradient(velocity: Tensor, grid: ChannelGrid) -> Tensor:
         >>> velocity_gradient(poiseuille, grid)[0, 1, 0, :, 0]  # 2 - 2 y at 0.1, 0.6 and 1.5
         tensor([ 1.8000,  0.8000, -1.0000], dtype=torch.float64)
     """
-    _require_fit(velocity, grid)
+    grid.require_velocity(velocity)
     u, v, w = velocity.unbind(-4)
     centered = velocity_at_centers(velocity, grid)
     # Of two components each: the third is differentiated along its own axis.
     along_x = _central_difference(centered[..., 1:, :, :, :], -3) / (2 * grid.spacing_x)
     along_z = _central_difference(centered[..., :2, :, :, :], -1) / (2 * grid.spacing_z)
     along_y = _derivative_between_walls(centered[..., ::2, :, :, :], grid)
-    heights = grid.heights.to(velocity)[:, None]
+    heights = cell_heights(grid, velocity)[:, None]
     entries = [
         (u.roll(-1, -3) - u) / grid.spacing_x,
         along_y.select(-4, 0),
@@ -83,14 +82,12 @@ def _face_above(values: Tensor) -> Tensor:
 
 def _derivative_between_walls(values: Tensor, grid: ChannelGrid) -> Tensor:
     """Along y at cell centers, of values there that vanish on the walls."""
-    points = torch.cat([grid.faces[:1], grid.centers, grid.faces[-1:]]).to(values.device)
-    wall = torch.zeros_like(values[..., :1, :])
-    return derivative(torch.cat([wall, values, wall], dim=-2), points, -2)[..., 1:-1, :]
+    walls = torch.nn.functional.pad(values, (0, 0, 1, 1))
+    slopes = walls.diff(dim=-2) / center_distances(grid, values)[:, None]
+    return torch.lerp(slopes[..., :-1, :], slopes[..., 1:, :], _weights_of_slopes_above(grid, values)[:, None])
 
 
-def _require_fit(velocity: Tensor, grid: ChannelGrid) -> None:
-    if velocity.ndim < 4 or tuple(velocity.shape[-4:]) != (3, *grid.shape):
-        raise ValueError(
-            f"Expected velocity (..., 3, {', '.join(map(str, grid.shape))}) as the grid has cells but got "
-            f"{tuple(velocity.shape)}; leave the pressure out and put x first, z last."
-        )
+@kept_by_device
+def _weights_of_slopes_above(grid: ChannelGrid) -> Tensor:
+    """``(ny,)`` of a parabola's slope at a center: that of each side counts by the other side's distance."""
+    return grid.distances[:-1] / (grid.distances[:-1] + grid.distances[1:])

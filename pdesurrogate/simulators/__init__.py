@@ -7,6 +7,7 @@ from pdesurrogate._lazy import lazy_face
 if TYPE_CHECKING:
     from pdesurrogate.simulators.channel.flow import ChannelFlow
     from pdesurrogate.simulators.forcing import DiagonalForcing, KolmogorovForcing
+    from pdesurrogate.simulators.generation.restart import FromRestart
     from pdesurrogate.simulators.navier_stokes import NavierStokes2d
     from pdesurrogate.simulators.passive_scalar import PassiveScalar2d, VelocityAndScalar
     from pdesurrogate.simulators.random_fields import (
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
         TaylorGreen,
         taylor_green_vorticity,
     )
-    from pdesurrogate.simulators.recipe import Recipe, generate, load_recipe
+    from pdesurrogate.simulators.recipe import Recipe, generate, load_recipe, merge_statistics
     from pdesurrogate.simulators.time_schemes import ETDRK4, RK2CrankNicolson, RK4CrankNicolson
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "ChannelFlow",
     "DiagonalForcing",
     "FilteredVelocity",
+    "FromRestart",
     "GaussianRandomField",
     "KolmogorovForcing",
     "McWilliams",
@@ -36,6 +38,7 @@ __all__ = [
     "VelocityAndScalar",
     "generate",
     "load_recipe",
+    "merge_statistics",
     "taylor_green_vorticity",
 ]
 
@@ -46,6 +49,7 @@ __getattr__, __dir__ = lazy_face(
         "DiagonalForcing": "forcing",
         "ETDRK4": "time_schemes",
         "FilteredVelocity": "random_fields",
+        "FromRestart": "generation.restart",
         "GaussianRandomField": "random_fields",
         "KolmogorovForcing": "forcing",
         "McWilliams": "random_fields",
@@ -58,6 +62,7 @@ __getattr__, __dir__ = lazy_face(
         "VelocityAndScalar": "passive_scalar",
         "generate": "recipe",
         "load_recipe": "recipe",
+        "merge_statistics": "recipe",
         "taylor_green_vorticity": "random_fields",
     },
 )

@@ -11,8 +11,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,7 +36,13 @@ from pdesurrogate.simulators.generation.protocols import (
     StoredFrames,
     StreamingStatistics,
 )
-from pdesurrogate.simulators.generation.restart import RestartFiles, save_whole
+from pdesurrogate.simulators.generation.restart import (
+    FROM_RESTART,
+    FromRestart,
+    RestartFiles,
+    first_difference,
+    save_whole,
+)
 from pdesurrogate.simulators.generation.run_log import RunLog
 from pdesurrogate.simulators.generation.stored_frames import AsSimulated, SpectralCut
 from pdesurrogate.simulators.random_fields import InitialCondition
@@ -109,6 +115,12 @@ class Recipe:
             )
         if self.resolution is not None and self.reduction is not None:
             raise ValueError("Expected a resolution or a reduction but got both; leave one of them out.")
+        blocks = sum(math.ceil(getattr(self.trajectories, split) / self.block) for split in SPLITS)
+        if isinstance(self.initial_condition, FromRestart) and blocks > 1:
+            raise ValueError(
+                f"Expected one block of trajectories from a restart but got {blocks}, which would all be the same; "
+                "make each block a data set of its own."
+            )
         self._check_statistics()
 
     def _check_statistics(self) -> None:
@@ -228,7 +240,8 @@ def generate(
     """Make the data set, or one shard of it, below the directory ``out``; continues what an earlier run left.
 
     Beside the archive lie, while blocks are unfinished, their restarts; of simulators that are looked at a log of each
-    file; and the statistics, if the recipe wants some, once all blocks are there.
+    file; and the statistics, if the recipe wants some, once all blocks are there. `merge_statistics` joins those of
+    shards.
 
     Args:
         recipe: what to make.
@@ -239,7 +252,7 @@ def generate(
         device: where to compute.
         progress: called with (frames done, frames in all).
         watch: called with the latest of a simulator that is looked at, in words.
-        restart_interval: seconds between restarts, besides the one after the warm-up.
+        restart_interval: seconds between restarts, besides the one after the warm-up; see `BlockRun`.
 
     Returns:
         The files, whether made now or before.
@@ -287,6 +300,33 @@ def generate(
     return [path for path, _ in jobs]
 
 
+def merge_statistics(out: str | Path) -> Path:
+    """Bring the statistics that all shards left in the directory ``out`` together as ``statistics.nc``; theirs stay.
+
+    Raises:
+        ValueError: if there are none, or not of all shards, naming what is missing.
+    """
+    out = Path(out)
+    recipe, _ = load_recipe(out / "recipe.yaml")
+    counts = sorted({int(path.stem.rsplit("-of-", 1)[1]) for path in out.glob("statistics.*-of-*.nc")})
+    if recipe.statistics is None or len(counts) != 1:
+        raise ValueError(f"Expected statistics in {out} of one number of shards but got those of {counts} shards.")
+    files = [
+        archive_path(out, "statistics", shard, counts[0])
+        for shard in range(counts[0])
+        if any(_jobs(recipe, out, counts[0], shard))
+    ]
+    missing = [file.name for file in files if not file.exists()]
+    if missing:
+        raise ValueError(
+            f"Expected the statistics of all shards in {out} but {missing} are missing; make these shards."
+        )
+    gathered = [recipe.statistics.load(recipe.simulator, str(file)) for file in files]
+    merged = archive_path(out, "statistics")
+    recipe.statistics.save(recipe.simulator, gathered, str(merged))
+    return merged
+
+
 @dataclass(frozen=True)
 class _Making:
     """What all blocks of one call of `generate` share."""
@@ -299,7 +339,7 @@ class _Making:
     watch: Watch
 
     def frames(self, block: Block, archive: Path, progress: Callable[[int], None]) -> Tensor:
-        """Run a block; warns of doubts about it."""
+        """Run a block."""
         recipe, simulator = self.recipe, self.recipe.simulator
         generator = block_generator(recipe.seed, block.split, block.number)
         gathering = None if recipe.statistics is None else recipe.statistics.on(simulator)
@@ -323,14 +363,12 @@ class _Making:
         )
         try:
             with self._named_errors("a restart or the log"):
-                frames, doubts = run.frames()
+                frames = run.frames()
                 if gathering is not None:
                     save_whole(gathering.state_dict(), self._statistics_of(block))
         finally:
             if log is not None:
                 log.close()
-        if doubts:
-            warnings.warn(f"{block.split} block {block.number}: {doubts}", stacklevel=3)
         return frames
 
     def clean(self, block: Block) -> None:
@@ -338,9 +376,9 @@ class _Making:
         self._restarts(block).remove()
 
     def finish(self, blocks: Sequence[Block], shards: int, shard: int) -> None:
-        """Bring together the statistics of all blocks."""
+        """Bring together the statistics of all blocks; a shard may own none."""
         files = [self._statistics_of(block) for block in blocks]
-        if self.recipe.statistics is None or not all(file.exists() for file in files):
+        if self.recipe.statistics is None or not files or not all(file.exists() for file in files):
             return
         path = archive_path(self.out, "statistics", shard, shards)
         gathered = [torch.load(file, weights_only=True) for file in files]
@@ -364,7 +402,8 @@ class _Making:
         recipe = self.recipe
         identity = {
             "grid": list(recipe.simulator.shape),
-            "recipe": content_hash(self.plain),
+            "recipe": self.plain,
+            "generator": GENERATOR_VERSION,
             "block": [block.split, block.trajectories.start, block.trajectories.stop],
         }
         return RestartFiles(self.out / f"{block.split}.block-{block.number}", identity)
@@ -418,10 +457,13 @@ def _write_recipe(plain: dict[str, Any], out: Path) -> None:
     target = out / "recipe.yaml"
     text = yaml.safe_dump(plain, sort_keys=False)
     if target.exists():
-        if yaml.safe_load(target.read_text()) != plain:
+        difference = first_difference(plain, yaml.safe_load(target.read_text()))
+        if difference is not None:
+            name, ours, theirs = difference
             raise ValueError(
-                f"Expected an empty directory or the same recipe in {out}, but its recipe.yaml differs. "
-                "Choose another --out, or delete the old data."
+                f"Expected an empty directory or the same recipe in {out}, but its recipe.yaml differs: {name} is "
+                f"{theirs} there and {ours} here. Choose another --out, or delete the old data. A changed recipe goes "
+                f"on from a restart with the initial_condition {FROM_RESTART}."
             )
         return
     temporary = target.with_name(f"recipe.yaml.{os.getpid()}.part")

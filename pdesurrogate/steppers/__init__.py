@@ -8,14 +8,18 @@ if TYPE_CHECKING:
     from pdesurrogate.steppers.base import ProbabilisticStepper, Stepper
     from pdesurrogate.steppers.ensemble import Ensemble, EnsembleStepper, PerturbedStarts
     from pdesurrogate.steppers.persistence import Persistence
+    from pdesurrogate.steppers.projection import DivergenceFree, FlowRate, NoSlip
     from pdesurrogate.steppers.resampled import Resampled
     from pdesurrogate.steppers.rollout import Rollout, forecast
     from pdesurrogate.steppers.spectral_refiner import SpectralRefiner
     from pdesurrogate.steppers.surrogate import Surrogate
 
 __all__ = [
+    "DivergenceFree",
     "Ensemble",
     "EnsembleStepper",
+    "FlowRate",
+    "NoSlip",
     "Persistence",
     "PerturbedStarts",
     "ProbabilisticStepper",
@@ -30,8 +34,11 @@ __all__ = [
 __getattr__, __dir__ = lazy_face(
     __name__,
     {
+        "DivergenceFree": "projection",
         "Ensemble": "ensemble",
         "EnsembleStepper": "ensemble",
+        "FlowRate": "projection",
+        "NoSlip": "projection",
         "Persistence": "persistence",
         "PerturbedStarts": "ensemble",
         "ProbabilisticStepper": "base",

@@ -30,7 +30,7 @@ class Surrogate(nn.Module):
         network: ``(batch, history_frames, channels, *space)`` to ``(batch, frames, channels, *space)``, both
             normalized; its class is decorated with ``@recorded``. Where it has the attribute ``context_inputs``, it is
             given these parts of the context as keywords: ``"parameters"`` in physical units, ``"volumes"`` of the fluid
-            in each cell.
+            in each cell, ``"coordinates"`` of each axis.
         metadata: of the data set that it is trained on.
         history_frames: input frames.
         target: the network gives the next normalized ``"state"``, or the ``"increment"`` from the latest frame in
@@ -91,9 +91,11 @@ class Surrogate(nn.Module):
         # The network gives increments from the latest given frame, also where it gives several frames at once.
         return history[:, -1:] + output * scale
 
-    def _about(self, context: Context) -> dict[str, Tensor | None]:
+    def _about(self, context: Context) -> dict[str, Tensor | tuple[Tensor, ...] | None]:
         """What the network takes of the context."""
-        given: dict[str, Tensor | None] = {}
+        given: dict[str, Tensor | tuple[Tensor, ...] | None] = {}
+        if "coordinates" in self._context_inputs:
+            given["coordinates"] = context.coordinates
         if "parameters" in self._context_inputs:
             given["parameters"] = context.parameters
         if "volumes" in self._context_inputs:

@@ -179,7 +179,9 @@ def plot_channel_profiles(
 ) -> Panels:
     """`plot_profiles` of reports on a channel: its truth and a line for each model, each in wall units of its own.
 
-    Shades are one standard error to both sides or, with several seeds of a model, one standard deviation over them.
+    Shades are one standard error to both sides or, with several seeds of a model, one standard deviation over them. A
+    note says by which friction velocity, and how far that of the truth's momentum balance is from it: see
+    `ChannelMetric` for which of them to trust.
 
     Args:
         reports: on the same data, with profiles in wall units (`ChannelMetric`, data that state a viscosity).
@@ -196,7 +198,7 @@ def plot_channel_profiles(
     """
     require_same_data(reports)
     groups = {seeds_label(label, seeds): seeds for label, seeds in group_seeds(reports).items()}
-    return plot_profiles(
+    panels = plot_profiles(
         read_profiles(reports[:1], "truth", names),
         {label: read_profiles(seeds, "prediction", names) for label, seeds in groups.items()},
         reference=reference,
@@ -204,6 +206,20 @@ def plot_channel_profiles(
         kinds={label: kind_of(seeds) for label, seeds in groups.items()},
         axes=axes,
     )
+    _note_friction_velocity(panels[0], reports[0])
+    return panels
+
+
+def _note_friction_velocity(panel: Axes, report: Report) -> None:
+    sources = "friction_velocity_truth", "stress_friction_velocity_truth"
+    if any(name not in report.curves for name in sources):
+        return
+    gradient, balance = (float(report.curves[name]) for name in sources)
+    text = f"$u_\\tau$ by the gradient at the walls;\nmomentum balance of the truth: {balance / gradient - 1:+.1%}"
+    with style():
+        panel.annotate(
+            text, (0.97, 0.03), xycoords="axes fraction", ha="right", va="bottom", fontsize=8, color=MUTED
+        )  # fmt: skip
 
 
 def read_profiles(

@@ -311,7 +311,13 @@ def test_missing_parameters_are_refused(tmp_path):
 
 
 def test_attributes_come_back_as_they_were_given(tmp_path):
-    given = {"recipe": '{"seed": 3}', "walls": [0.0, 2.0], "friction_reynolds_number": 180.5, "version": "1.10", "day": "20240101"}
+    given = {
+        "recipe": '{"seed": 3}',
+        "walls": [0.0, 2.0],
+        "friction_reynolds_number": 180.5,
+        "version": "1.10",
+        "day": "20240101",
+    }
     with writer(tmp_path / "train.nc", attributes=given) as file:
         file.write(0, values())
         file.finish()

@@ -140,9 +140,15 @@ def test_wall_units_of_another_friction_velocity_scale_everything(report: Report
     own = WallUnitStatistics.of_report(report.curves)
     u_tau = float(report.curves["friction_velocity_truth"])
     twice = WallUnitStatistics.of_report(report.curves, friction_velocity=2 * u_tau)
-    powers = {"friction_reynolds_number": 1, "friction_coefficient": 2, "total_stress_deviation": 0}
+    powers = {"friction_reynolds_number": 1, "friction_coefficient": 2}
+    total = own.profiles["total_stress"]
+    line = 1 - total.distance / own.numbers["friction_reynolds_number"].value
+    assert own.numbers["total_stress_deviation"].value == pytest.approx(np.abs(total.values - line).max())
+    # The stress is scaled, the line that it should be stays.
+    assert twice.numbers["total_stress_deviation"].value == pytest.approx(np.abs(total.values / 4 - line).max())
     for name, number in own.numbers.items():
-        assert twice.numbers[name].value == pytest.approx(2 ** powers.get(name, -1) * number.value), name
+        if name != "total_stress_deviation":
+            assert twice.numbers[name].value == pytest.approx(2 ** powers.get(name, -1) * number.value), name
     for name, profile in own.profiles.items():
         np.testing.assert_allclose(twice.profiles[name].distance, 2 * profile.distance)
         power = 2 if name.endswith("stress") else 1

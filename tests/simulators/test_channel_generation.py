@@ -12,7 +12,7 @@ import xarray
 from pdesurrogate.data.archive import Archive
 from pdesurrogate.physics.coarse_graining import Coarsening
 from pdesurrogate.physics.staggered_channel import divergence
-from pdesurrogate.simulators.recipe import generate, parse_recipe
+from pdesurrogate.simulators.recipe import generate, merge_statistics, parse_recipe
 
 
 @cache
@@ -29,6 +29,10 @@ def parsed(viscosity=1e-3, speed=1.0, warm_up=0.4, precision="float64", place="C
                     "frame_interval": 0.4,
                     "steps_per_frame": 4,
                     "precision": precision,
+                    "forcing": {
+                        "class_path": "pdesurrogate.simulators.channel.forcing.MassFlux",
+                        "init_args": {"bulk_velocity": speed},
+                    },
                 },
             },
             "initial_condition": {
@@ -101,6 +105,27 @@ def test_archive_log_and_statistics_describe_one_flow(tmp_path):
     assert float(statistics["bulk_velocity"]) == pytest.approx(1.0, abs=1e-9)
 
 
+def test_statistics_of_shards_are_brought_together_as_one(tmp_path):
+    recipe, plain = parsed()
+    generate(recipe, plain, tmp_path / "whole")
+    for shard in range(2):  # the second has no block
+        generate(recipe, plain, tmp_path / "one", shards=2, shard=shard)
+    recipe.statistics.save(
+        recipe.simulator,
+        [recipe.statistics.load(recipe.simulator, str(tmp_path / "whole" / "statistics.nc"))] * 2,
+        str(tmp_path / "twice.nc"),
+    )
+    merge_statistics(tmp_path / "one")
+    whole, merged = (xarray.load_dataset(tmp_path / name / "statistics.nc") for name in ("whole", "one"))
+    assert merged.identical(whole)
+    twice = xarray.load_dataset(tmp_path / "twice.nc")
+    assert twice.attrs["blocks"] == 2 * whole.attrs["blocks"]
+    xarray.testing.assert_allclose(twice["mean_velocity_plus"], whole["mean_velocity_plus"], rtol=1e-12)
+    other, _ = parsed(viscosity=2e-3)
+    with pytest.raises(ValueError, match=r"same flow but .* has other viscosity"):
+        other.statistics.load(other.simulator, str(tmp_path / "twice.nc"))
+
+
 def test_common_points_have_both_walls(tmp_path):
     recipe, plain = parsed(place="CollocatedCoarsening")
     generate(recipe, plain, tmp_path)
@@ -112,8 +137,10 @@ def test_common_points_have_both_walls(tmp_path):
 
 def test_a_flow_that_became_laminar_is_warned_of_with_its_box(tmp_path):
     recipe, plain = parsed(viscosity=0.1, warm_up=6.0, plane=0.5)
-    with pytest.warns(UserWarning, match=r"laminar.*box of 3 x 2 x 1\.5 half heights at U_b h / viscosity = 10"):
+    message = r"at t = 6\.4: the flow is laminar.*box of 3 x 2 x 1\.5 half heights at U_b h / viscosity = 10"
+    with pytest.warns(UserWarning, match=message) as caught:
         generate(recipe, plain, tmp_path)
+    assert [str(each.message).split(" at ")[0] for each in caught] == ["train trajectories 0, 1", "test trajectories 0"]
 
 
 def test_a_time_step_over_the_limit_is_refused_with_the_limit(tmp_path):

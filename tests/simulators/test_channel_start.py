@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pdesurrogate.physics.staggered_channel import ChannelGrid, divergence, stretched_faces
+from pdesurrogate.simulators.channel.flow import ChannelFlow
+from pdesurrogate.simulators.channel.forcing import MassFlux, PressureGradient
 from pdesurrogate.simulators.channel.start import LaminarChannel, TrippedChannel
 
 
@@ -72,6 +74,18 @@ def test_the_laminar_profile_is_the_parabola():
     grid = ChannelGrid((3.0, 1.1), (2, 2), stretched_faces(200, 1.0))
     profile = draw(LaminarChannel(2.0), grid, 1)[0, 0, 0, :, 0]
     torch.testing.assert_close(profile, 3 * (1 - (grid.centers - 1).square()), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("start", [TrippedChannel(1.5), LaminarChannel(1.5)])
+def test_a_start_that_the_forcing_would_make_jump_is_refused(start):
+    def solver(forcing):
+        return ChannelFlow((4, 8, 4), (3.0, 1.1), 1e-2, frame_interval=0.1, steps_per_frame=10, forcing=forcing)
+
+    generator = torch.Generator().manual_seed(0)
+    with pytest.raises(ValueError, match=r"bulk velocity 1 that the solver's forcing holds but got 1\.5"):
+        start.start(solver(MassFlux(1.0)), 1, generator)
+    for forcing in (MassFlux(1.5), PressureGradient(1.0)):
+        assert start.start(solver(forcing), 1, generator).shape == (1, 4, 4, 8, 4)
 
 
 @pytest.mark.parametrize(

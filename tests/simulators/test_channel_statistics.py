@@ -12,6 +12,7 @@ from pdesurrogate.metrics.profiles import plane_moments, profiles_of
 from pdesurrogate.physics.staggered_channel import ChannelGrid, stretched_faces
 from pdesurrogate.simulators.channel.flow import ChannelFlow
 from pdesurrogate.simulators.channel.statistics import (
+    _LABELS,
     ChannelStatistics,
     Layout,
     PlaneStatistics,
@@ -104,8 +105,66 @@ def test_profiles_are_those_of_the_metrics():
     assert torch.allclose(found["rms_velocity_z_plus"] * friction, expected.rms[1, :5])
 
 
-def laminar():
-    flow = ChannelFlow((2, 10, 2), (8.0, 8.0), viscosity=0.5, frame_interval=1.0, steps_per_frame=5, stretching=0.8)
+def even(count, generator):
+    half = torch.rand((count + 1) // 2, dtype=torch.float64, generator=generator) + 0.5
+    return torch.cat([half, half[: count // 2].flip(0)])
+
+
+def test_every_statistic_of_a_slanted_wave_is_its_exact_value():
+    # Of one wave along x, with amplitudes as they like over the half height and all phases apart.
+    generator = torch.Generator().manual_seed(3)
+    mean, along, across, pressure = (even(10, generator) for _ in range(4))
+    through = even(11, generator) * torch.tensor([0, 1, 1, 1, 1, 0, -1, -1, -1, -1, 0])
+    count, spacing = 8, 0.5
+    places = torch.arange(count, dtype=torch.float64)[:, None, None] * (2 * math.pi / count)
+    half_cell, lag = math.pi / count, 2.5
+    state = torch.zeros(1, 4, *GRID.shape, dtype=torch.float64)
+    state[0, 0] = mean[:, None] + along[:, None] * torch.cos(places)
+    state[0, 1] = through[:-1, None] * torch.cos(places + half_cell + lag)
+    state[0, 2] = across[:, None] * torch.cos(places + half_cell + 1)
+    state[0, 3] = pressure[:, None] * torch.cos(places + half_cell + 2)
+    found = evaluate(LAYOUT, rows_of([state]), VISCOSITY)
+
+    assert GRID.spacing_x == spacing
+    centers, faces = GRID.centers, GRID.faces
+    stress = VISCOSITY * mean[0] / centers[0]
+    velocity = stress.sqrt()
+    bulk = (mean * faces.diff()).sum() / 2
+    # On the faces that u crosses, where the mean of both neighbors has the wave's own v, times a cosine.
+    between = torch.nn.functional.pad((along[1:5] + along[:4]) / 2, (1, 1))
+    shear = -between * through[:6] * math.cos(half_cell) * math.cos(lag) / 2
+    slope = torch.cat([mean[:1] / centers[0], (mean[1:6] - mean[:5]) / (centers[1:6] - centers[:5])])
+    energy = torch.stack([along[list(LAYOUT.cells)], through[list(LAYOUT.faces)], across[list(LAYOUT.cells)]]) ** 2 / 2
+    spectra = {axis: torch.zeros(3, 3, modes, dtype=torch.float64) for axis, modes in (("x", 5), ("z", 4))}
+    spectra["x"][..., 1] = spectra["z"][..., 0] = energy / stress
+    root = math.sqrt(2)
+    expected = {
+        "friction_velocity": velocity,
+        "friction_reynolds_number": velocity / VISCOSITY,
+        "bulk_velocity": bulk,
+        "friction_coefficient": 2 * stress / bulk**2,
+        "centerline_velocity_plus": mean[4] / velocity,
+        "wall_stress_intensity": along[0] / root / mean[0],
+        "mean_velocity_plus": mean[:5] / velocity,
+        "rms_velocity_x_plus": along[:5] / root / velocity,
+        "rms_velocity_y_plus": through[:6] / root / velocity,
+        "rms_velocity_z_plus": across[:5] / root / velocity,
+        "rms_pressure_plus": pressure[:5] / root / stress,
+        "shear_stress_plus": shear / stress,
+        "total_stress_plus": (shear + VISCOSITY * slope) / stress,
+        "spectrum_x": spectra["x"],
+        "spectrum_z": spectra["z"],
+    }
+    assert set(found) == set(expected) == set(_LABELS) - {"subgrid_stress_plus"}
+    assert float(found["shear_stress_plus"][1:5].min()) > 0.1
+    for name, value in expected.items():
+        assert torch.allclose(found[name], value, rtol=1e-10, atol=1e-10), name
+
+
+def laminar(subgrid=None):
+    flow = ChannelFlow(
+        (2, 10, 2), (8.0, 8.0), 0.5, frame_interval=1.0, steps_per_frame=5, stretching=0.8, subgrid=subgrid
+    )
     state = torch.zeros(1, 4, *flow.shape, dtype=torch.float64)
     state[:, 0] = 1.0
     return flow, state
@@ -121,6 +180,50 @@ def test_the_total_stress_of_a_steady_flow_is_exactly_linear():
     assert float(found["bulk_velocity"]) == pytest.approx(1.0, abs=1e-12)
     diagnostics = flow.diagnostics(state)
     assert float(found["friction_reynolds_number"]) == pytest.approx(float(diagnostics.friction_reynolds_number[0]))
+
+
+class HeightViscosity:
+    """An eddy viscosity that grows off the walls."""
+
+    def viscosity(self, velocity, grid):
+        return (0.02 * grid.centers * (2 - grid.centers))[:, None].expand(len(velocity), *grid.shape)
+
+
+def test_the_stress_of_a_closure_completes_the_balance():
+    flow, state = laminar(HeightViscosity())
+    state = flow.advance(state, 150)
+    statistics = ChannelStatistics(every=1, block=1.0, planes=()).on(flow)
+    statistics.update(state)
+    layout, (row,) = statistics.layout, whole_blocks(statistics.state_dict())
+    found = evaluate(layout, row, flow.viscosity)
+    assert torch.allclose(found["total_stress_plus"], 1 - flow.channel_grid.faces[:6], atol=1e-10)
+    assert float(found["subgrid_stress_plus"].max()) > 0.01
+    assert "subgrid_stress_plus" in _LABELS
+    assert not found["shear_stress_plus"].any()
+
+
+class SquareViscosity:
+    """An eddy viscosity that varies along all axes."""
+
+    def viscosity(self, velocity, grid):
+        return velocity.square().sum(1)
+
+
+def test_the_stress_of_a_closure_is_the_flux_of_the_solver():
+    flow = ChannelFlow(GRID.shape, GRID.lengths, 0.01, 0.1, 100, faces=GRID.faces, subgrid=SquareViscosity())
+    state = random_states(1)[0]
+    layout = Layout.of(GRID, [], flow.subgrid)
+    planes = flow.scheme.fluxes.planes
+    fields = planes.from_fields(state)
+    eddy = planes.from_fields(flow.subgrid.viscosity(state[:, :3], GRID)[:, None])[:, 0]
+    normal = torch.nn.functional.pad(fields[1:, 1], (0, 0, 1, 1))
+    rate = planes.cells(flow.scheme.fluxes.subgrid(fields[:, 0:3:2].flatten(2), normal, eddy)[0][:, 0])
+    # What flows into the cells below a face has come through it: the wall gives nothing.
+    through = (rate.mean((2, 3)) * GRID.heights[:, None]).cumsum(0)
+    stress = layout.split(layout.row(state))["subgrid"]
+    assert torch.allclose(stress[:, 1:].T, through, atol=1e-12)
+    assert float(stress.abs().max()) > 1
+    assert not stress[:, 0].any()
 
 
 def test_what_is_continued_equals_what_was_made_in_one_go():

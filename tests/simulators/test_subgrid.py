@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pdesurrogate.physics.staggered_channel import ChannelGrid, ChannelPoisson, stretched_faces
 from pdesurrogate.physics.velocity_gradient import velocity_at_centers, velocity_gradient
@@ -358,7 +359,7 @@ def test_smagorinsky_is_its_formula():
     model = Smagorinsky(MOLECULAR, constant=0.17, damping=25.0)
     damped = 1 - torch.exp(-model.wall_distance(velocity, grid)[0] / 25.0)
     shear = 1.5 * (2 - 2 * grid.centers).abs()
-    expected = (0.17 * filter_width(grid) * damped).square() * shear
+    expected = (0.17 * filter_width(grid, velocity) * damped).square() * shear
     torch.testing.assert_close(model.viscosity(velocity, grid)[0, 3, :, 2], expected, rtol=1e-10, atol=1e-16)
 
 
@@ -388,7 +389,71 @@ def test_in_turbulence_energy_is_lost_to_the_model_and_the_flow_rate_is_kept(mod
     assert float(lost.divergence.max()) < 1e-12
 
 
+@pytest.mark.parametrize("model", MODELS, ids=name)
+@pytest.mark.parametrize("cells", [10, 11])
+def test_gradients_are_finite_in_a_laminar_channel_and_at_rest(model, cells):
+    grid = channel((8, cells, 6))
+    for velocity in (laminar(grid), torch.zeros(1, 3, *grid.shape, dtype=torch.float64), laminar(grid).float()):
+        velocity.requires_grad_()
+        model.viscosity(velocity, grid).sum().backward()
+        assert bool(torch.isfinite(velocity.grad).all())
+
+
+@pytest.mark.parametrize("model", MODELS, ids=name)
+def test_gradients_come_after_inference_mode_too(model):
+    grid = channel((10, 9, 14))
+    velocity = turbulent(grid)
+    with torch.inference_mode():
+        model.viscosity(velocity, grid)
+    velocity.requires_grad_()
+    model.viscosity(velocity, grid).sum().backward()
+    assert float(velocity.grad.abs().max()) > 0
+
+
+class Uploads(TorchDispatchMode):
+    """Counts what is copied from the processor to another device."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        sources = [each for each in args if isinstance(each, torch.Tensor) and each.device.type == "cpu"]
+        self.count += bool(sources) and isinstance(result, torch.Tensor) and result.device.type != "cpu"
+        return result
+
+
+@pytest.mark.parametrize("model", MODELS, ids=name)
+def test_only_the_first_call_copies_tables_to_a_device(model):
+    grid = channel()
+    velocity = torch.empty(2, 3, *SHAPE, device="meta")
+    counts = []
+    for _ in range(2):
+        with Uploads() as uploads:
+            model.viscosity(velocity, grid)
+        counts.append(uploads.count)
+    assert counts[0] > 0
+    assert counts[1] == 0
+
+
 # --- bad input
+
+
+def test_a_model_of_another_fluid_is_refused():
+    with pytest.raises(ValueError, match=r"least_viscosity of at least -0.000357.* but got -1"):
+        solver(DynamicSmagorinsky(least_viscosity=-1.0))
+    with pytest.raises(ValueError, match=r"solver's viscosity 0.000357.* but got 0.5"):
+        solver(Smagorinsky(0.5))
+    assert solver(DynamicSmagorinsky(least_viscosity=-MOLECULAR)).subgrid.least_viscosity == -MOLECULAR
+
+
+def test_eddies_that_diffuse_too_fast_for_the_time_step_are_refused():
+    flow = ChannelFlow((2, 24, 2), (4.0, 2.0), 1 / 20, 1.0, 40, subgrid=Smagorinsky(1 / 20, constant=0.5, damping=1.0))
+    state = torch.cat([laminar(flow.channel_grid), torch.zeros(1, 1, *flow.shape, dtype=torch.float64)], 1)
+    later = flow.advance(state, 10)  # not yet too fast at the start
+    with pytest.raises(ValueError, match="eddy viscosity of Smagorinsky makes it"):
+        flow.advance(later, 30)  # would end with NaN
 
 
 @pytest.mark.parametrize(
@@ -410,5 +475,5 @@ def test_bad_input_is_refused(build, match):
 
 
 def test_a_velocity_of_another_grid_is_refused():
-    with pytest.raises(ValueError, match="Expected velocity"):
+    with pytest.raises(ValueError, match="Expected a velocity"):
         Wale().viscosity(torch.zeros(1, 4, *SHAPE), channel())

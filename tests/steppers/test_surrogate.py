@@ -101,6 +101,13 @@ def test_a_sinenet_with_volumes_steps_around_solid():
     assert (block[:, :, :, mask[0]] != 0).all()
 
 
+def test_coordinates_reach_a_network_that_takes_them():
+    network = Remembering(["coordinates"])
+    given = context()
+    Surrogate(network, metadata()).step(torch.zeros(2, 1, 2, 32, 32), given)
+    assert network.given["coordinates"] is given.coordinates
+
+
 def test_without_declaration_nothing_but_frames_is_given():
     network = Remembering()
     Surrogate(network, metadata()).step(torch.zeros(2, 1, 2, 32, 32), context(parameters=torch.ones(2, 1)))

@@ -143,6 +143,15 @@ def test_the_laws_of_the_wall_fit_dns() -> None:
     np.testing.assert_allclose(log_law(y_plus[layer]), u_plus[layer], rtol=0.05)
 
 
+def test_the_source_of_wall_units_is_said_with_what_the_other_would_be(make_report: Make) -> None:
+    report = _channel_report(make_report)
+    assert not any("gradient" in text.get_text() for text in plot_channel_profiles([report])[0].texts)
+    for name, value in (("friction_velocity", 0.05), ("stress_friction_velocity", 0.045)):
+        report.curves[f"{name}_truth"] = value
+    (note,) = (text.get_text() for text in plot_channel_profiles([report])[0].texts if "gradient" in text.get_text())
+    assert note.endswith("at the walls;\nmomentum balance of the truth: -10.0%")
+
+
 def test_names_in_a_report_may_differ_and_must_be_there(make_report: Make) -> None:
     report = _channel_report(make_report)
     mean, rms, stress = plot_channel_profiles([report], names={"y_plus": NAMES["y_plus"], "u_plus": NAMES["u_plus"]})

@@ -120,8 +120,9 @@ class WallUnitStatistics:
         Args:
             curves: measured on data that state a viscosity.
             side: whose statistics.
-            friction_velocity: that makes the wall units; by default from the gradient at the walls, which coarse grids
-                do not resolve: of a coarse-grained set give that of the fine run.
+            friction_velocity: that makes the wall units; by default from the gradient at the walls, see
+                `ChannelMetric` for how good that is on coarse grids. Of a coarse-grained set the fine run's is best; of
+                a simulation on a coarse grid the momentum balance's, ``stress_friction_velocity`` in the report.
 
         Raises:
             ValueError: if there is no channel in wall units.
@@ -138,19 +139,24 @@ class WallUnitStatistics:
         velocity = own if friction_velocity is None else friction_velocity
         scale = velocity / own
         distance = curves[f"wall_distance_plus_{side}"].values * scale
-        powers = {"friction_reynolds_number": -1, "bulk_velocity_plus": 1, "centerline_velocity_plus": 1}
+        powers = {
+            "friction_reynolds_number": -1,
+            "friction_coefficient": -2,
+            "bulk_velocity_plus": 1,
+            "centerline_velocity_plus": 1,
+        }
         numbers = {}
         for name in NUMBERS:
             parts = (float(part) / scale ** powers.get(name, 0) for part in _with_error(curves, f"{name}_{side}"))
             numbers[name] = Number(*parts)
-        if friction_velocity is not None:
-            value, error = numbers["friction_coefficient"]
-            numbers["friction_coefficient"] = Number(value * scale**2, error * scale**2)
         profiles = {}
         for name in PROFILES:
             values, error = _with_error(curves, f"{name}_plus_{side}")
             unit = scale if name == "mean_velocity" else scale**2
             profiles[name] = Profile(distance, values / unit, error / unit)
+        if friction_velocity is not None:
+            reynolds = numbers["friction_reynolds_number"].value
+            numbers["total_stress_deviation"] = _stress_deviation(profiles["total_stress"], reynolds)
         values, error = _with_error(curves, f"rms_velocity_plus_{side}")
         for row, name in enumerate(curves["velocity_component"].values.tolist()):
             profiles[f"rms_{name}"] = Profile(distance, values[row] / scale, error[row] / scale)
@@ -161,6 +167,9 @@ class WallUnitStatistics:
     @classmethod
     def of_run(cls, statistics: xr.Dataset) -> WallUnitStatistics:
         """Of the statistics that a run of the solver gathered (``statistics.nc``, `simulators.channel.statistics`).
+
+        Wall units are by the mean stress on the walls as the solver has it. Of a large-eddy simulation shear stress and
+        rms are the resolved ones, and the total stress holds the closure's.
 
         Raises:
             ValueError: if they are not of a channel.
@@ -189,9 +198,7 @@ class WallUnitStatistics:
         friction = numbers["friction_coefficient"]
         bulk = (2 / friction.value) ** 0.5
         numbers["bulk_velocity_plus"] = Number(bulk, bulk * friction.error / (2 * friction.value))
-        total = found["total_stress"]
-        line = 1 - total.distance * length / half_height
-        numbers["total_stress_deviation"] = Number(float(np.abs(total.values - line).max()), np.nan)
+        numbers["total_stress_deviation"] = _stress_deviation(found["total_stress"], half_height / length)
         spectra = {}
         for axis in "xz":
             waves = statistics[f"wavenumber_{axis}"].values * half_height
@@ -203,6 +210,12 @@ class WallUnitStatistics:
                     for plane, place in enumerate(places)
                 ]
         return cls(numbers, found, spectra)
+
+
+def _stress_deviation(total: Profile, reynolds: float) -> Number:
+    """Largest distance of the total stress from ``1 - y / h``; its error is not known."""
+    line = 1 - total.distance / reynolds
+    return Number(float(np.abs(total.values - line).max()), np.nan)
 
 
 def _spectra_of_report(

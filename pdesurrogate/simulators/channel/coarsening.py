@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from pdesurrogate.fields.grid import Channel
-from pdesurrogate.physics.coarse_graining import Coarsening, collocated, collocated_cells, collocated_coordinates
+from pdesurrogate.physics.coarse_graining import (
+    Coarsening,
+    collocated,
+    collocated_cells,
+    collocated_coordinates,
+    kept_faces,
+)
 from pdesurrogate.physics.staggered_channel import ChannelGrid
 from pdesurrogate.simulators.generation.protocols import Simulator, StoredFrames
 
@@ -75,8 +81,7 @@ class CollocatedFrames:
         fine = self._coarsening.fine
         velocity, pressure = collocated(state[:, :3], fine), collocated_cells(state[:, 3], fine)
         fields = torch.cat([velocity, pressure.unsqueeze(1)], 1)
-        kept = torch.tensor(self._coarsening.kept_faces, device=state.device)
-        return self._coarsening.planes(fields.index_select(-2, kept))
+        return self._coarsening.planes(fields.index_select(-2, kept_faces(self._coarsening, fields)))
 
 
 class ChannelCoarsening:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 from pdesurrogate.fields.trajectory import Context
-from pdesurrogate.physics.staggered_channel import ChannelGrid, divergence, stretched_faces
+from pdesurrogate.physics.staggered_channel import (
+    ChannelGrid,
+    cell_heights,
+    center_distances,
+    divergence,
+    stretched_faces,
+)
 from pdesurrogate.simulators.channel.forcing import ChannelForcing, MassFlux
 from pdesurrogate.simulators.channel.scheme import ChannelScheme
 
@@ -29,6 +35,19 @@ class SubgridModel(Protocol):
         """Eddy viscosity ``(batch, nx, ny, nz)`` in cells, of ``velocity (batch, 3, nx, ny, nz)`` on faces.
 
         With the molecular viscosity added it must not be negative.
+        """
+        ...
+
+
+@runtime_checkable
+class BoundToFluid(Protocol):
+    """A closure that is right for some molecular viscosities alone."""
+
+    def require_viscosity(self, molecular: float) -> None:
+        """Refuse a fluid that it is not right for.
+
+        Raises:
+            ValueError: naming both viscosities.
         """
         ...
 
@@ -81,8 +100,8 @@ class ChannelFlow(nn.Module):
         precision: of the computation; input of another precision is converted and the result converted back.
 
     Raises:
-        ValueError: if an argument is out of range, faces do not fit, or the time step is over the limit of explicit
-            diffusion.
+        ValueError: if an argument is out of range, faces do not fit, the closure is for another viscosity, or the time
+            step is over the limit of explicit diffusion.
 
     Example:
         >>> solver = ChannelFlow((4, 16, 4), (4.0, 2.0), viscosity=0.1, frame_interval=1.0, steps_per_frame=10)
@@ -131,6 +150,9 @@ class ChannelFlow(nn.Module):
         self.forcing: ChannelForcing = MassFlux() if forcing is None else forcing
         self.subgrid = subgrid
         self._check_time_step()
+        closure: object = subgrid
+        if isinstance(closure, BoundToFluid):
+            closure.require_viscosity(viscosity)
         walls = Axis("y", bounds=(float(places[0]), float(places[-1])))
         self.grid = Grid((Axis("x", period=float(length_x)), walls, Axis("z", period=float(length_z))))
         self.channels = (
@@ -187,7 +209,7 @@ class ChannelFlow(nn.Module):
         """``steps`` time steps from ``state (batch, 4, x, y, z)``, in the state's own precision.
 
         Raises:
-            ValueError: if the fields do not fit this solver's grid, or move too fast for the time step.
+            ValueError: if the fields do not fit this solver's grid, or as `require_stable`.
         """
         self.require_stable(state)
         return self.march(state, steps)[0]
@@ -236,7 +258,7 @@ class ChannelFlow(nn.Module):
         """
         self._check(state)
         grid = self.channel_grid
-        heights, distances = grid.heights.to(state), grid.distances.to(state)
+        heights, distances = cell_heights(grid, state), center_distances(grid, state)
         velocity = state[:, :3]
         weights = heights / heights.sum()
         profile = state[:, 0].mean((1, 3))
@@ -278,22 +300,56 @@ class ChannelFlow(nn.Module):
         u, v, w = state[:, :3].abs().unbind(1)
         rate = (u + u.roll(-1, -3)) / (2 * grid.spacing_x) + (w + w.roll(-1, -1)) / (2 * grid.spacing_z)
         through = v + nn.functional.pad(v[..., 1:, :], (0, 0, 0, 1))
-        rate = rate + through / (2 * grid.heights.to(state).unsqueeze(-1))
+        rate = rate + through / (2 * cell_heights(grid, state).unsqueeze(-1))
         return rate.amax((1, 2, 3)) * self.time_step
 
+    def diffusion_number(self, state: Tensor) -> Tensor:
+        """``(batch,)`` largest ``time_step`` times rate of the explicit diffusion in ``state (batch, 4, x, y, z)``.
+
+        That is molecular diffusion along x and z, and by eddies in all directions; a wave of the shortest length
+        decays at this rate. Evaluates the closure.
+        """
+        self._check(state)
+        if self.subgrid is None:
+            return state.new_full((len(state),), self._molecular_rate * self.time_step)
+        grid = self.channel_grid
+        eddies = self.subgrid.viscosity(state[:, :3], grid)
+        along = self._molecular_rate + 4 * (grid.spacing_x**-2 + grid.spacing_z**-2) * eddies
+        # Walls have no eddy viscosity; on other faces it is the mean of both cells.
+        sums = (eddies[..., 1:, :] + eddies[..., :-1, :]) / center_distances(grid, state)[1:-1].unsqueeze(-1)
+        sums = nn.functional.pad(sums, (0, 0, 1, 1))
+        across = (sums[..., 1:, :] + sums[..., :-1, :]) / cell_heights(grid, state).unsqueeze(-1)
+        return (along + across).amax((1, 2, 3)) * self.time_step
+
     def require_stable(self, state: Tensor) -> None:
-        """Refuse a state that moves too fast for the time step. Waits for the device.
+        """Refuse a state that moves, or whose eddies diffuse, too fast for the time step. Waits for the device.
 
         Raises:
             ValueError: naming the limit.
         """
-        fastest = float(self.cfl_number(state).detach().nan_to_num(nan=0.0).max())
+        state = state.detach()
+        fastest = float(self.cfl_number(state).nan_to_num(nan=0.0).max())
         if fastest > LARGEST_CFL:
             raise ValueError(
                 f"Expected a CFL number of at most {LARGEST_CFL:.3f} but the state has {fastest:.3g} with the time "
                 f"step {self.time_step:g}; use one of at most {self.time_step * LARGEST_CFL / fastest:.3g} (more "
                 "steps_per_frame)."
             )
+        if self.subgrid is None:
+            return
+        strongest = float(self.diffusion_number(state).nan_to_num(nan=0.0).max())
+        if strongest > LARGEST_DIFFUSION:
+            raise ValueError(
+                f"Expected a diffusion number of at most {LARGEST_DIFFUSION} but the eddy viscosity of "
+                f"{type(self.subgrid).__name__} makes it {strongest:.3g} with the time step {self.time_step:g}; use "
+                f"one of at most {self.time_step * LARGEST_DIFFUSION / strongest:.3g} (more steps_per_frame), or a "
+                "smaller constant of the model."
+            )
+
+    @property
+    def _molecular_rate(self) -> float:
+        """Of the explicit diffusion, that along x and z."""
+        return 4 * self.viscosity * (self.channel_grid.spacing_x**-2 + self.channel_grid.spacing_z**-2)
 
     def _check(self, state: Tensor) -> None:
         if state.shape[1:] != (4, *self.shape):
@@ -309,8 +365,7 @@ class ChannelFlow(nn.Module):
             raise ValueError(f"Expected a positive frame_interval but got {self.frame_interval}.")
         if self.steps_per_frame < 1:
             raise ValueError(f"Expected at least one step per frame but got {self.steps_per_frame}.")
-        grid = self.channel_grid
-        rate = 4 * self.viscosity * (grid.spacing_x**-2 + grid.spacing_z**-2)
+        rate = self._molecular_rate
         if rate * self.time_step > LARGEST_DIFFUSION:
             raise ValueError(
                 f"Expected a time step of at most {LARGEST_DIFFUSION / rate:.3g} but got {self.time_step:.3g}: the "

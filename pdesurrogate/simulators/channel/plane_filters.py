@@ -79,10 +79,12 @@ class CutoffFilter:
 
 def filtered(fields: Tensor, plane_filter: PlaneFilter) -> Tensor:
     """Fields ``(..., nx, ny, nz)`` filtered along x and z; same shape."""
-    along_x, along_z = (
-        _matrix(plane_filter.factors(size), size, fields.dtype, fields.device)
-        for size in (fields.shape[-3], fields.shape[-1])
-    )
+    # Made in a way that training can use them after inference mode did.
+    with torch.inference_mode(False):
+        along_x, along_z = (
+            _matrix(plane_filter.factors(size), size, fields.dtype, fields.device)
+            for size in (fields.shape[-3], fields.shape[-1])
+        )
     return (along_x @ (fields @ along_z).flatten(-2)).unflatten(-1, fields.shape[-2:])
 
 

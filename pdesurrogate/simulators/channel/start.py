@@ -52,9 +52,9 @@ class LaminarChannel:
         """`sample` on the grid of a solver of channel flow.
 
         Raises:
-            ValueError: if it is none.
+            ValueError: if it is none, or holds another bulk velocity.
         """
-        return self.sample(count, require_channel(simulator).channel_grid, generator)
+        return self.sample(count, _grid_of(simulator, self.bulk_velocity), generator)
 
 
 class TrippedChannel:
@@ -120,9 +120,20 @@ class TrippedChannel:
         """`sample` on the grid of a solver of channel flow.
 
         Raises:
-            ValueError: if it is none.
+            ValueError: if it is none, or holds another bulk velocity.
         """
-        return self.sample(count, require_channel(simulator).channel_grid, generator)
+        return self.sample(count, _grid_of(simulator, self.bulk_velocity), generator)
+
+
+def _grid_of(simulator: Simulator, bulk_velocity: float) -> ChannelGrid:
+    held = simulator.parameters_by_name.get("bulk_velocity", bulk_velocity)
+    grid = require_channel(simulator).channel_grid
+    if not math.isclose(held, bulk_velocity):
+        raise ValueError(
+            f"Expected a start with the bulk velocity {held:g} that the solver's forcing holds but got "
+            f"{bulk_velocity:g}, which would jump in the first step; give the same to both."
+        )
+    return grid
 
 
 def _height(grid: ChannelGrid) -> Tensor:

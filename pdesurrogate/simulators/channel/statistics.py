@@ -6,7 +6,8 @@ over these samples. Both halves of the channel are averaged, quantities that are
 
 Everything is taken where the solver has it: velocity along the walls and pressure at the heights of cells, the
 wall-normal velocity on faces, and ``<u'v'>`` on faces as the very flux of momentum that the solver computes. So the
-total stress of a steady flow falls linearly from wall to wall as exactly as its statistics have converged.
+total stress of a steady flow falls linearly from wall to wall as exactly as its statistics have converged. With a
+closure the stress of its eddy viscosity is gathered there too; shear stress and rms are those of the resolved flow.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pdesurrogate.physics.spectral import half_spectrum_weights, squared_magnitude
 from pdesurrogate.physics.staggered_channel import ChannelGrid
+from pdesurrogate.physics.symmetry import fold
 from pdesurrogate.simulators.channel.coarsening import ChannelSimulator, require_channel, wall_units
+from pdesurrogate.simulators.channel.flow import SubgridModel
 from pdesurrogate.simulators.generation.protocols import Gathering, Simulator
 
 # Distances from the wall, in wall units, at which spectra are usually shown; the middle of the channel comes last.
@@ -69,13 +73,30 @@ class ChannelStatistics:
         samples = torch.cat([whole_blocks(state) for state in gathered])
         save_statistics(layout, samples, channel.viscosity, path)
 
+    def load(self, simulator: Simulator, path: str) -> dict[str, Any]:
+        """What a file of `save` was made of, as the ``state_dict`` of one run.
+
+        Raises:
+            ValueError: if it is of another solver or other planes, or holds no samples.
+        """
+        import xarray
+
+        channel = require_channel(simulator)
+        with xarray.open_dataset(path, engine="netcdf4") as file:
+            for name, value in _head(self._layout(channel), channel.viscosity).items():
+                found = np.atleast_1d(file.attrs.get(name, ()))
+                if found.shape != np.atleast_1d(value).shape or not np.allclose(found, value):
+                    raise ValueError(f"Expected statistics of the same flow but {path} has other {name}, or none.")
+            return {"blocks": [torch.from_numpy(file["samples"].values)], "sum": None, "count": 0}
+
     def _layout(self, channel: ChannelSimulator) -> Layout:
         grid = channel.channel_grid
         units = wall_units(channel, grid.centers)
         if "friction_velocity" not in units:
             raise ValueError("Expected a flow that is driven, for planes in wall units, but it is not.")
         length = channel.viscosity / units["friction_velocity"]
-        return Layout.of(grid, [plane * length for plane in self.planes])
+        subgrid = getattr(channel, "subgrid", None)
+        return Layout.of(grid, [plane * length for plane in self.planes], subgrid)
 
 
 @dataclass(frozen=True)
@@ -86,14 +107,16 @@ class Layout:
         grid: of the solver.
         cells: numbers of the planes of cells in which spectra are taken, counted from either wall.
         faces: the same for the wall-normal velocity, of faces.
+        subgrid: closure of the solver, whose stress is gathered too.
     """
 
     grid: ChannelGrid
     cells: tuple[int, ...]
     faces: tuple[int, ...]
+    subgrid: SubgridModel | None = None
 
     @classmethod
-    def of(cls, grid: ChannelGrid, distances: Sequence[float]) -> Layout:
+    def of(cls, grid: ChannelGrid, distances: Sequence[float], subgrid: SubgridModel | None = None) -> Layout:
         """Spectra in the planes nearest to these distances from the wall, and in the middle.
 
         Raises:
@@ -111,7 +134,7 @@ class Layout:
         faces = [int((inner - distance).abs().argmin()) + 1 for distance in wanted]
         # Of planes that are chosen twice one is kept.
         chosen = list(dict.fromkeys(zip(cells, faces, strict=True)))
-        return cls(grid, tuple(cell for cell, _ in chosen), tuple(face for _, face in chosen))
+        return cls(grid, tuple(cell for cell, _ in chosen), tuple(face for _, face in chosen), subgrid)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -119,21 +142,25 @@ class Layout:
         nx, ny, nz = self.grid.shape
         planes = len(self.cells)
         on_cells = ("u", "w", "p", "uu", "ww", "pp")
+        on_faces = ("v", "vv", "uv") if self.subgrid is None else ("v", "vv", "uv", "subgrid")
         return {
             **dict.fromkeys(on_cells, (ny,)),
-            **dict.fromkeys(("v", "vv", "uv"), (ny + 1,)),
+            **dict.fromkeys(on_faces, (ny + 1,)),
             "spectra_x": (3, planes, nx // 2 + 1),
             "spectra_z": (3, planes, nz // 2 + 1),
         }
 
     def row(self, state: Tensor) -> Tensor:
         """``(batch, quantities)`` in float64: means over planes of a state ``(batch, 4, x, y, z)``."""
-        u, v, w, p = state.to(torch.float64).unbind(1)
+        state = state.to(torch.float64)
+        u, v, w, p = state.unbind(1)
         v = torch.cat([v, torch.zeros_like(v[:, :, :1])], 2)
         # At the edge where faces along x and y meet, as the solver carries momentum.
         padded = torch.nn.functional.pad(u, (0, 0, 1, 1))
         uv = (padded[:, :, 1:] + padded[:, :, :-1]) * (v + v.roll(1, 1)) / 4
         plain = {"u": u, "w": w, "p": p, "uu": u * u, "ww": w * w, "pp": p * p, "v": v, "vv": v * v, "uv": uv}
+        if self.subgrid is not None:
+            plain["subgrid"] = _subgrid_stress(u, v, self.subgrid.viscosity(state[:, :3], self.grid), self.grid)
         found = {name: values.mean((1, 3)) for name, values in plain.items()}
         planes = torch.stack([self._planes(u, self.cells), self._planes(v, self.faces), self._planes(w, self.cells)], 1)
         found["spectra_x"] = _line_spectra(planes, -2)
@@ -239,6 +266,11 @@ def evaluate(layout: Layout, rows: Tensor, viscosity: float) -> dict[str, Tensor
         raw[..., 0] -= at_planes.square()
         spectra[f"spectrum_{axis}"] = raw / square[..., None, None]
     bulk = u @ weights
+    total = shear + viscosity * slopes
+    modeled = {}
+    if "subgrid" in mean:
+        total = total + mean["subgrid"]
+        modeled["subgrid_stress_plus"] = fold(mean["subgrid"], -1) / square
     return {
         "friction_velocity": friction,
         "friction_reynolds_number": friction * half_height / viscosity,
@@ -252,20 +284,10 @@ def evaluate(layout: Layout, rows: Tensor, viscosity: float) -> dict[str, Tensor
         "rms_pressure_plus": variance["p"].clamp(min=0).sqrt() / square,
         "rms_velocity_y_plus": variance["v"].clamp(min=0).sqrt() / line,
         "shear_stress_plus": fold(shear, -1) / square,
-        "total_stress_plus": fold(shear + viscosity * slopes, -1) / square,
+        "total_stress_plus": fold(total, -1) / square,
+        **modeled,
         **spectra,
     }
-
-
-def fold(profile: Tensor, parity: int = 1) -> Tensor:
-    """Mean of both halves of ``profile (..., n)``, from the wall to the middle; ``parity`` -1 for what is odd.
-
-    Example:
-        >>> fold(torch.tensor([2.0, 1.0, 0.0, -1.0, -4.0]), parity=-1).tolist()
-        [3.0, 1.0, 0.0]
-    """
-    half = (profile.shape[-1] + 1) // 2
-    return ((profile + parity * profile.flip(-1)) / 2)[..., :half]
 
 
 def jackknife(layout: Layout, samples: Tensor, viscosity: float) -> dict[str, tuple[Tensor, Tensor]]:
@@ -320,16 +342,15 @@ def save_statistics(layout: Layout, samples: Tensor, viscosity: float, path: str
         "wavenumber_x": ("wavenumber_x", _wavenumbers(nx, layout.grid.lengths[0]), wavenumbers),
         "wavenumber_z": ("wavenumber_z", _wavenumbers(nz, layout.grid.lengths[1]), wavenumbers),
     }
+    means = {"units": "powers of length/time", "long_name": "means over planes and time that the rest follows from"}
+    variables["samples"] = (("block", "quantity"), samples.numpy(), means)
     head: dict[str, Any] = {
         "title": "statistics of a plane channel flow",
         "blocks": len(samples),
-        "viscosity": viscosity,
-        "half_height": layout.grid.half_height,
-        "lengths": list(layout.grid.lengths),
-        "cells": list(layout.grid.shape),
+        **_head(layout, viscosity),
         "errors": "standard errors by the jackknife over blocks of time of all trajectories",
     }
-    part = f"{path}.{os.getpid()}.part"
+    part = f"{path}.part"
     try:
         xarray.Dataset(variables, coordinates, head).to_netcdf(part, engine="netcdf4", format="NETCDF4")
     except RuntimeError as error:  # of the HDF5 library, on a full disk for example
@@ -337,10 +358,25 @@ def save_statistics(layout: Layout, samples: Tensor, viscosity: float, path: str
     os.replace(part, path)
 
 
+def _head(layout: Layout, viscosity: float) -> dict[str, Any]:
+    """Plain values that samples must agree in to be brought together."""
+    return {
+        "viscosity": viscosity,
+        "half_height": layout.grid.half_height,
+        "lengths": list(layout.grid.lengths),
+        "cells": list(layout.grid.shape),
+        "faces": layout.grid.faces.tolist(),
+        "plane_cells": list(layout.cells),
+        "plane_faces": list(layout.faces),
+        "quantities": sum(math.prod(shape) for shape in layout.shapes.values()),
+    }
+
+
 _FACES = ("wall_distance_face",)
 _DIMENSIONS = {
     "rms_velocity_y_plus": _FACES,
     "shear_stress_plus": _FACES,
+    "subgrid_stress_plus": _FACES,
     "total_stress_plus": _FACES,
     "spectrum_x": ("component", "plane", "wavenumber_x"),
     "spectrum_z": ("component", "plane", "wavenumber_z"),
@@ -358,7 +394,8 @@ _LABELS = {
     "rms_velocity_z_plus": ("u_tau", "deviation of the velocity along z"),
     "rms_pressure_plus": ("u_tau^2", "deviation of the pressure over density"),
     "shear_stress_plus": ("u_tau^2", "Reynolds shear stress -<u'v'>"),
-    "total_stress_plus": ("u_tau^2", "viscous and Reynolds shear stress"),
+    "subgrid_stress_plus": ("u_tau^2", "shear stress of the closure"),
+    "total_stress_plus": ("u_tau^2", "all shear stress: viscous, Reynolds, and of the closure if there is one"),
     "spectrum_x": ("u_tau^2", "energy of each mode along x, both signs, of the velocity's fluctuation"),
     "spectrum_z": ("u_tau^2", "energy of each mode along z, both signs, of the velocity's fluctuation"),
 }
@@ -373,3 +410,13 @@ def _line_spectra(planes: Tensor, axis: int) -> Tensor:
     energy = squared_magnitude(torch.fft.rfft(planes, dim=axis, norm="forward"))
     energy = energy.mean((-3, -1 if axis == -2 else -2))
     return energy * half_spectrum_weights((planes.shape[axis],), device=planes.device)
+
+
+def _subgrid_stress(u: Tensor, v: Tensor, viscosity: Tensor, grid: ChannelGrid) -> Tensor:
+    """``(batch, x, ny + 1, z)`` on the edges of ``uv``: the flux that the solver computes; none through walls.
+
+    Of ``u`` and ``viscosity (batch, x, ny, z)``, and of ``v`` with both walls.
+    """
+    over_y = viscosity[:, :, 1:] + viscosity[:, :, :-1]
+    shear = u.diff(dim=2) / grid.distances[1:-1, None].to(u) + (v - v.roll(1, 1))[:, :, 1:-1] / grid.spacing_x
+    return torch.nn.functional.pad((over_y + over_y.roll(1, 1)) / 4 * shear, (0, 0, 1, 1))

@@ -7,20 +7,24 @@ The filtered equations have the stress ``2 (nu + nu_t) S_ij``, with ``S_ij`` the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pdesurrogate.physics.staggered_channel import ChannelGrid
+from pdesurrogate.physics.staggered_channel import ChannelGrid, center_distances, kept_by_device
 from pdesurrogate.physics.velocity_gradient import velocity_at_centers, velocity_gradient
 from pdesurrogate.simulators.channel.plane_filters import PlaneFilter, ThreePointFilter, filtered
 
 # A symmetric tensor is kept as its six different components, first the diagonal.
 _PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+# Viscosities that agree this well are one, written with six digits.
+_SAME_VISCOSITY = 1e-5
 
 
+@kept_by_device
 def filter_width(grid: ChannelGrid) -> Tensor:
     """Side of a cube with the volume of a cell, ``(ny,)``."""
     return (grid.spacing_x * grid.spacing_z * grid.heights) ** (1 / 3)
@@ -43,7 +47,7 @@ def contraction(first: Tensor, second: Tensor) -> Tensor:
 
 def strain_magnitude(strain: Tensor) -> Tensor:
     """``sqrt(2 S_ij S_ij)``; ``(..., 6, *space)`` -> ``(..., *space)``."""
-    return (2 * contraction(strain, strain)).sqrt()
+    return _root(2 * contraction(strain, strain))
 
 
 def wale_rate(gradient: Tensor) -> Tensor:
@@ -65,8 +69,9 @@ def wale_rate(gradient: Tensor) -> Tensor:
         tensor([0.9036, 0.0000])
     """
     # A rate of one is divided out: fifth powers would leave the range of single precision.
-    size = gradient.square().sum((-5, -4)).sqrt()
-    unit = gradient / size.clamp_min(torch.finfo(size.dtype).tiny)[..., None, None, :, :, :]
+    tiny = torch.finfo(gradient.dtype).tiny
+    size = gradient.square().sum((-5, -4)).clamp_min(tiny).sqrt()
+    unit = gradient / size[..., None, None, :, :, :]
     strain = strain_components(unit)
     squared = torch.stack(
         [
@@ -81,9 +86,10 @@ def wale_rate(gradient: Tensor) -> Tensor:
     )
     squared = _without_trace(squared)
     of_strain, of_square = contraction(strain, strain), contraction(squared, squared)
-    below = of_strain.square() * of_strain.sqrt() + of_square * of_square.sqrt().sqrt()
+    root = of_square.clamp_min(tiny).sqrt()
+    below = of_strain.square() * _root(of_strain) + of_square * root.sqrt()
     # Never small for a gradient of unit size, so the bound acts on no gradient at all only.
-    return size * of_square * of_square.sqrt() / below.clamp_min(torch.finfo(size.dtype).tiny)
+    return size * of_square * root / below.clamp_min(tiny)
 
 
 def dynamic_coefficient(stress: Tensor, model: Tensor) -> Tensor:
@@ -138,9 +144,21 @@ class DynamicSmagorinsky:
         strain = strain_components(velocity_gradient(velocity, grid))
         magnitude = strain_magnitude(strain)
         coefficient = dynamic_coefficient(*self.identity(velocity_at_centers(velocity, grid), strain, grid))
-        squared_width = filter_width(grid).to(velocity).square()
+        squared_width = filter_width(grid, velocity).square()
         scale = (coefficient * squared_width)[..., None, :, None]
         return (scale * magnitude).clamp_min(self.least_viscosity)
+
+    def require_viscosity(self, molecular: float) -> None:
+        """Refuse a fluid whose total viscosity could become negative.
+
+        Raises:
+            ValueError: naming both viscosities.
+        """
+        if self.least_viscosity < -molecular * (1 + _SAME_VISCOSITY):
+            raise ValueError(
+                f"Expected a least_viscosity of at least {-molecular:g}, minus the solver's viscosity, but got "
+                f"{self.least_viscosity:g}; below the flow would gain energy without bound."
+            )
 
     def identity(self, velocity: Tensor, strain: Tensor, grid: ChannelGrid) -> tuple[Tensor, Tensor]:
         """Both sides of Germano's identity, ``L`` and ``M`` of ``L = C M``, six components each.
@@ -157,7 +175,7 @@ class DynamicSmagorinsky:
         mean, products, mean_strain, fluxes = filtered(fields, self.test_filter).split([3, 6, 6, 6], dim=-4)
         stress = _without_trace(products - _products(mean))
         ratio = self.test_filter.width_ratio ** (4 / 3)
-        squared_width = filter_width(grid).to(velocity).square()[:, None]
+        squared_width = filter_width(grid, velocity).square()[:, None]
         model = 2 * squared_width * (fluxes - ratio * strain_magnitude(mean_strain).unsqueeze(-4) * mean_strain)
         return stress, model
 
@@ -184,7 +202,7 @@ class Wale:
 
     def viscosity(self, velocity: Tensor, grid: ChannelGrid) -> Tensor:
         """Eddy viscosity at cell centers ``(batch, nx, ny, nz)`` of staggered ``velocity (batch, 3, nx, ny, nz)``."""
-        length = self.constant * filter_width(grid).to(velocity)[:, None]
+        length = self.constant * filter_width(grid, velocity)[:, None]
         return length.square() * wale_rate(velocity_gradient(velocity, grid))
 
 
@@ -222,18 +240,40 @@ class Smagorinsky:
         """Eddy viscosity at cell centers ``(batch, nx, ny, nz)`` of staggered ``velocity (batch, 3, nx, ny, nz)``."""
         magnitude = strain_magnitude(strain_components(velocity_gradient(velocity, grid)))
         damped = -torch.expm1(-self.wall_distance(velocity, grid) / self.damping)
-        length = self.constant * filter_width(grid).to(velocity) * damped
+        length = self.constant * filter_width(grid, velocity) * damped
         return length.square()[..., None, :, None] * magnitude
 
     def wall_distance(self, velocity: Tensor, grid: ChannelGrid) -> Tensor:
         """``y+`` of the cell centers ``(batch, ny)`` in each batch member of staggered ``velocity``."""
         along_walls = velocity[..., [0, 2], :, :, :].mean((-3, -1)).norm(dim=-2)
-        gaps, centers, faces = (line.to(velocity) for line in (grid.distances, grid.centers, grid.faces))
+        gaps, (from_low, from_high) = center_distances(grid, velocity), _wall_distances(grid, velocity)
         lower, upper = along_walls[..., :1] / gaps[0], along_walls[..., -1:] / gaps[-1]
         return torch.minimum(
-            (centers - faces[0]) * (lower / self.molecular_viscosity).sqrt(),
-            (faces[-1] - centers) * (upper / self.molecular_viscosity).sqrt(),
+            from_low * _root(lower / self.molecular_viscosity), from_high * _root(upper / self.molecular_viscosity)
         )
+
+    def require_viscosity(self, molecular: float) -> None:
+        """Refuse another fluid.
+
+        Raises:
+            ValueError: naming both viscosities.
+        """
+        if not math.isclose(self.molecular_viscosity, molecular, rel_tol=_SAME_VISCOSITY):
+            raise ValueError(
+                f"Expected Smagorinsky's molecular_viscosity to be the solver's viscosity {molecular:g} but got "
+                f"{self.molecular_viscosity:g}; give both the same."
+            )
+
+
+@kept_by_device
+def _wall_distances(grid: ChannelGrid) -> Tensor:
+    """``(2, ny)`` of the centers from the low and from the high wall."""
+    return torch.stack([grid.centers - grid.faces[0], grid.faces[-1] - grid.centers])
+
+
+def _root(values: Tensor) -> Tensor:
+    """Square root with a finite derivative at zero, so that what multiplies it by zero is not NaN."""
+    return values * values.clamp_min(torch.finfo(values.dtype).tiny).rsqrt()
 
 
 def _entry(tensor: Tensor, i: int, j: int) -> Tensor:

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pdesurrogate.simulators.generation.protocols import Block, Doubting, Gathering, Monitored, Simulator, StoredFrames
+from pdesurrogate.simulators.generation.protocols import (
+    Block,
+    Bounded,
+    Doubting,
+    Gathering,
+    Monitored,
+    Simulator,
+    StoredFrames,
+)
 from pdesurrogate.simulators.generation.restart import RestartFiles
 from pdesurrogate.simulators.generation.run_log import RunLog, columns_of
+from pdesurrogate.simulators.generation.stored_frames import AsSimulated
 
-# Seconds of work that an interruption may cost.
+# Seconds of work that an interruption may cost, besides those to the next look.
 RESTART_INTERVAL = 60.0
-_KEPT = "What was finished before is kept, and so is the last restart."
+# Work between two restarts over the time to write one: at most a twentieth more.
+_WORK_PER_SAVE = 20
 
 
 @dataclass(frozen=True)
@@ -78,7 +91,7 @@ class BlockRun:
         restarts: where to write what is needed to go on.
         log: of diagnostics, for a simulator that has them.
         statistics: gathered on the way, empty.
-        restart_interval: seconds between restarts.
+        restart_interval: seconds between restarts, more where they are slow to write; 0 for one at every look.
         progress: called with the number of frames that were just made.
         watch: called with what the simulator says of the first trajectory.
     """
@@ -96,10 +109,12 @@ class BlockRun:
     progress: Callable[[int], None] = lambda frames: None
     watch: Callable[[str], None] = lambda seen: None
     _seen: str = field(default="", init=False)
+    _doubted: set[int] = field(default_factory=set, init=False)
+    _warned: set[int] = field(default_factory=set, init=False)
 
     @torch.no_grad()
-    def frames(self) -> tuple[Tensor, str]:
-        """All frames ``(trajectory, time, channel, *stored)`` in float32, and doubts about the run in words, or none.
+    def frames(self) -> Tensor:
+        """All frames ``(trajectory, time, channel, *stored)`` in float32; warns of doubts about the run.
 
         Raises:
             ValueError: if the simulation became unstable, saying when and why, or the restart is of something else.
@@ -108,8 +123,7 @@ class BlockRun:
         shape = tuple(len(points) for points in self.stored.coordinates)
         frames = torch.empty(len(self.block.trajectories), self.schedule.frames, len(self.stored.channels), *shape)
         state, step, made = self._begin(frames)
-        doubts = ""
-        saved = time.monotonic()
+        saved, pause = time.monotonic(), self.restart_interval
         for stop in self.schedule.watched_stops if self._watched else self.schedule.stops:
             if stop <= step:
                 continue
@@ -117,19 +131,21 @@ class BlockRun:
             state = self._advance(state, max(step, 0), stop)
             step = stop
             if self.schedule.is_looked_at(step):
-                doubts = self._look_at(state, step)
+                self._look_at(state, step)
             if self.statistics is not None and step >= self.schedule.warm_up:
                 self.statistics.update(state)
             if self.schedule.is_frame(step):
                 frames[:, made] = self._frame(state, step)
                 made += 1
                 self.progress(len(frames))
-            due = time.monotonic() - saved >= self.restart_interval or step == self.schedule.warm_up > 0
+            began = time.monotonic()
+            due = began - saved >= pause or step == self.schedule.warm_up > 0
             # Only what was looked at is known to be good.
             if due and self.schedule.is_looked_at(step) and step < self.schedule.last:
                 self._save(state, step, frames[:, :made])
                 saved = time.monotonic()
-        return frames, doubts
+                pause = self.restart_interval and max(self.restart_interval, _WORK_PER_SAVE * (saved - began))
+        return frames
 
     @property
     def _watched(self) -> bool:
@@ -152,23 +168,41 @@ class BlockRun:
         return state.to(self.device), step, made
 
     def _save(self, state: Tensor, step: int, frames: Tensor) -> None:
+        if isinstance(self.simulator, Bounded):
+            with self._stopped_at(step):
+                self.simulator.require_stable(state)
         if self.log is not None:
             self.log.sync()
-        statistics = {} if self.statistics is None else self.statistics.state_dict()
-        self.restarts.save({"state": state.cpu(), "step": step, "statistics": statistics}, frames)
+        contents = {
+            "state": state.cpu(),
+            "step": step,
+            "statistics": {} if self.statistics is None else self.statistics.state_dict(),
+            "coordinates": list(AsSimulated(self.simulator).coordinates),
+        }
+        self.restarts.save(contents, frames)
 
     def _advance(self, state: Tensor, step: int, stop: int) -> Tensor:
-        try:
+        with self._stopped_at(step):
             return self.simulator.advance(state, stop - step)
+
+    @contextmanager
+    def _stopped_at(self, step: int) -> Iterator[None]:
+        try:
+            yield
         except ValueError as error:
             raise ValueError(
-                f"Block {self.block.number} of {self.block.split} stopped at t = {self._time(step):g}. {error} {_KEPT}"
+                f"Block {self.block.number} of {self.block.split} stopped at t = {self._time(step):g}. {error} "
+                f"{self._kept}"
             ) from error
 
-    def _look_at(self, state: Tensor, step: int) -> str:
-        """Log and show what the simulator says of its state; its doubts."""
+    @property
+    def _kept(self) -> str:
+        return f"What was finished before is kept. {self.restarts.cure}".strip()
+
+    def _look_at(self, state: Tensor, step: int) -> None:
+        """Log and show what the simulator says of its state."""
         if not isinstance(self.simulator, Monitored):
-            return ""
+            return
         diagnostics = self.simulator.diagnostics(state)
         values = columns_of(diagnostics)
         if self.log is not None:
@@ -178,7 +212,27 @@ class BlockRun:
             [f"t = {self._time(step):.4g}", *(f"{name} {value[0]:.4g}" for name, value in values.items())]
         )
         self.watch(self._seen)
-        return self.simulator.doubts(diagnostics) if isinstance(self.simulator, Doubting) else ""
+        if step >= self.schedule.warm_up:
+            self._warn_of_doubts(diagnostics, step)
+
+    def _warn_of_doubts(self, diagnostics: Any, step: int) -> None:
+        """Once of each trajectory: when it is doubtful for the second time running, or in the end."""
+        if not isinstance(self.simulator, Doubting):
+            return
+        doubts = {}
+        for member, number in enumerate(self.block.trajectories):
+            alone = type(diagnostics)(*(values[member : member + 1] for values in diagnostics))
+            doubts[number] = self.simulator.doubts(alone)
+        doubted = {number for number, doubt in doubts.items() if doubt}
+        lasting = doubted if step == self.schedule.last else doubted & self._doubted
+        fresh = sorted(lasting - self._warned)
+        self._doubted, self._warned = doubted, self._warned | lasting
+        if fresh:
+            warnings.warn(
+                f"{self.block.split} trajectories {', '.join(map(str, fresh))} at t = {self._time(step):g}: "
+                f"{doubts[fresh[0]]}",
+                stacklevel=2,
+            )
 
     def _frame(self, state: Tensor, step: int) -> Tensor:
         frame = self.stored.apply(state).to("cpu", torch.float32)
@@ -192,7 +246,7 @@ class BlockRun:
             raise ValueError(
                 f"Expected finite values but {self.block.split} trajectory {number} became NaN or infinite by "
                 f"t = {self._time(step):g}. Most often the simulation is unstable: use a smaller time step than "
-                f"{self.simulator.time_step:g}. {_KEPT}{self._seen and ' Last seen well: ' + self._seen}"
+                f"{self.simulator.time_step:g}. {self._seen and 'Last seen well: ' + self._seen + '. '}{self._kept}"
             )
 
     def _time(self, step: int) -> float:

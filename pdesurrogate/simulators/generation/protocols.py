@@ -58,11 +58,24 @@ class Monitored(Protocol):
 
 
 @runtime_checkable
+class Bounded(Protocol):
+    """A simulator that knows from which states it can go on."""
+
+    def require_stable(self, state: Tensor) -> None:
+        """Refuse a state ``(batch, channel, *space)`` from which `advance` would be refused or become unstable.
+
+        Raises:
+            ValueError: naming the limit.
+        """
+        ...
+
+
+@runtime_checkable
 class Doubting(Protocol):
     """A simulator that can tell from its diagnostics that a run, though stable, is not what was wanted."""
 
     def doubts(self, diagnostics: Any) -> str:
-        """What the user must know of a run that ends like this; empty if nothing."""
+        """What the user must know of a run that stays like this; empty if nothing. Any part of a batch may be given."""
         ...
 
 
@@ -144,6 +157,14 @@ class StreamingStatistics(Protocol):
 
     def save(self, simulator: Simulator, gathered: list[dict[str, Any]], path: str) -> None:
         """Write what several blocks gathered, each as its ``state_dict``, into one netCDF file."""
+        ...
+
+    def load(self, simulator: Simulator, path: str) -> dict[str, Any]:
+        """What a file of `save` was made of, as one ``state_dict``, so that the files of shards can be saved as one.
+
+        Raises:
+            ValueError: if it is of something else.
+        """
         ...
 
 

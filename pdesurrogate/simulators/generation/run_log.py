@@ -55,7 +55,7 @@ class RunLog:
         # A line that was cut short was being written when the run was stopped.
         whole = [row for row in rows if len(row) == len(head)]
         kept = [row for row in whole if row[0] not in own or int(row[1]) <= step]
-        part = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
+        part = self.path.with_name(f"{self.path.name}.part")
         part.write_text("".join(",".join(row) + "\n" for row in [head, *kept]))
         os.replace(part, self.path)
 
