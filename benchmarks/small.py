@@ -50,7 +50,8 @@ class Trained(NamedTuple):
 class Task(NamedTuple):
     """Frames of a data set that a table is about; reports lie in ``benchmarks/reports/NAME``.
 
-    ``options`` are those of ``pdesurrogate evaluate`` beyond the frames.
+    ``options`` are those of ``pdesurrogate evaluate`` beyond the frames; ``steppers`` are files in
+    ``benchmarks/steppers/PROBLEM``, each with its name in tables.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Task(NamedTuple):
     trained: tuple[Trained, ...]
     solvers: tuple[int, ...]
     options: tuple[str, ...] = ("--residual",)
+    steppers: tuple[tuple[str, str], ...] = ()
 
 
 NEWTON, LBFGS, ADAM = (("--method", name) for name in ("newton", "lbfgs", "adam"))
@@ -170,6 +172,20 @@ TASKS = (
         # The solver is stepped from velocity and scalar, of which no residual is known.
         options=("--one-step",),
     ),
+    # What a surrogate of filtered channel flow wants to replace.
+    Task(
+        "channel_minimal_180",
+        "channel_minimal_180",
+        ("--start-frame", "1"),
+        (),
+        (),
+        options=(),
+        steppers=(
+            ("les_none", "LES without a model"),
+            ("les_dynamic_smagorinsky", "LES, dynamic Smagorinsky"),
+            ("les_wale", "LES, WALE"),
+        ),
+    ),
 )
 
 
@@ -209,6 +225,8 @@ def _train_and_evaluate(task: Task, trained: Trained, seed: int) -> Iterator[tup
 
 def _baselines(task: Task) -> Iterator[tuple[str, list[str]]]:
     yield "persistence", ["--stepper", "pdesurrogate.steppers.persistence.Persistence"]
+    for stepper, name in task.steppers:
+        yield stepper, ["--stepper", f"benchmarks/steppers/{task.problem}/{stepper}.yaml", "--name", name]
     for resolution in task.solvers:
         yield f"solver_{resolution}", ["--coarse-solver", str(resolution)]
 
