@@ -80,7 +80,7 @@ def test_a_class_path_is_a_format(torch_file, tmp_path):
     [
         ("--format fno-mat --field stream", "leave them out"),
         ("--format torch-cfd --frame-interval 1", "Expected --length"),
-        ("--format hdf7", "Expected a format among fno-mat, torch-cfd"),
+        ("--format hdf7", "Expected a format among channel-numpy, fno-mat, torch-cfd"),
         ("--format no.such.Adapter", "Expected a format among"),
         ("--format torch-cfd --length 1", "give frame_interval"),
         ("--format fno-mat", "neither signature"),

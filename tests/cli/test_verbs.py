@@ -128,13 +128,13 @@ def test_bad_input_is_one_line_and_status_two(arguments, message, capsys, tmp_pa
 
 
 def test_ctrl_c_is_answered_and_the_same_command_continues(tmp_path, capsys, monkeypatch):
-    from pdesurrogate.simulators import recipe
+    from pdesurrogate.simulators.generation.block_run import BlockRun
 
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(recipe, "_simulate", interrupted)
+        patch.setattr(BlockRun, "frames", interrupted)
         assert main(["generate", "ns2d_smoke", "--out", str(tmp_path)]) == 130
     assert "the same command continues" in capsys.readouterr().err
     assert main(["generate", "ns2d_smoke", "--out", str(tmp_path)]) == 0
