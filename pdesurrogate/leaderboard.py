@@ -367,6 +367,9 @@ def _columns(scores: dict[str, dict[str, Any]], ranked_by: str, alike: bool) -> 
         *score("relative_l2_last", "at last lead"),
         *score("correlation_time", "correlation time"),
         *score("log_spectral_distance", "log-spectral distance"),
+        *score("friction_reynolds_number_deviation", "Re_tau, off by"),
+        *score("mean_velocity_profile_l1", "mean profile"),
+        *score("rms_velocity_profile_l1", "rms profiles"),
         *score("energy_drift", "energy drift"),
         *score("finite_fraction", "finite"),
         Column(
