@@ -169,6 +169,7 @@ def _evaluate(arguments: argparse.Namespace, argv: list[str], device: str, *, wr
         if not arguments.no_figures:
             draw(report, evaluator, {card.name: stepper}, trajectories, arguments.out)
         print(score_lines([report]))
+        print("\n".join(channel_lines(report, trajectories[0].metadata, arguments.data)), end="")
         for trajectory, lead_time in stopped(report):
             print(f"trajectory {trajectory} stopped at lead time {lead_time:g}: not finite or out of bounds")
         if arguments.solver_sweep is not None:
@@ -482,6 +483,26 @@ def stopped(report: Report) -> list[tuple[int, float]]:
     """Number and lead time of every trajectory that was stopped."""
     times = report.curves["blow_up_time"].dropna("trajectory")
     return [(int(number), float(time)) for number, time in zip(times["trajectory"], times, strict=True)]
+
+
+def channel_lines(report: Report, metadata: Metadata, data: Path) -> list[str]:
+    """A channel beside the statistics of the run that made the data, or else beside published ones; else nothing."""
+    import xarray
+
+    from pdesurrogate.evaluation.channel.comparison import compare_with_reference
+    from pdesurrogate.evaluation.channel.wall_units import WallUnitStatistics
+
+    gathered, published = data / "statistics.nc", _published(metadata)
+    if "mean_velocity_plus_prediction" not in report.curves or not (gathered.exists() or published):
+        return []
+    if gathered.exists():
+        name = "what was gathered while the data were made, on the grid that was simulated"
+        reference: Any = WallUnitStatistics.of_run(xarray.load_dataset(gathered))
+    else:
+        assert published is not None
+        name, reference = published.name, published
+    comparison = compare_with_reference(report, reference, side="prediction")
+    return [f"in wall units, beside {name}:", comparison.table(), ""]
 
 
 def cost_lines(report: Report) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import yaml
 
@@ -26,6 +28,10 @@ RECIPE = {
         "class_path": "pdesurrogate.simulators.channel.coarsening.ChannelCoarsening",
         "init_args": {"shape": [8, 12, 8], "friction_reynolds_number": 180.0},
     },
+    "statistics": {
+        "class_path": "pdesurrogate.simulators.channel.statistics.ChannelStatistics",
+        "init_args": {"every": 4, "block": 0.8, "planes": [15.0]},
+    },
     "warm_up": 0.4,
     "frames": 5,
     "trajectories": {"train": 0, "val": 0, "test": 2},
@@ -48,10 +54,13 @@ def les(folder, **changes):
     return str(path)
 
 
-def test_a_large_eddy_simulation_is_measured_on_the_stored_grid(data, tmp_path):
+def test_a_large_eddy_simulation_is_measured_on_the_stored_grid(data, tmp_path, capsys):
     model = {"class_path": "pdesurrogate.simulators.channel.subgrid.Wale"}
     command = ["evaluate", "--stepper", les(tmp_path, subgrid=model), "--data", str(data), "--out", str(tmp_path / "a")]
     assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "in wall units, beside what was gathered while the data were made" in shown
+    assert "relative L1 of mean_velocity" in shown
     report = Report.load(tmp_path / "a")
     scores = report.attributes["scores"]
     # The stored field has no divergence but that of single precision, and neither has the simulation's.
@@ -75,3 +84,12 @@ def test_a_simulation_of_another_channel_is_refused(data, tmp_path, capsys, chan
     command = ["evaluate", "--stepper", les(tmp_path, **changes), "--data", str(data), "--out", str(tmp_path / "a")]
     assert main(command) == 2
     assert message in capsys.readouterr().err
+
+
+def test_without_gathered_statistics_published_ones_stand_beside(data, tmp_path, capsys):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(data / "test.nc", alone / "test.nc")
+    command = ["evaluate", "--stepper", "pdesurrogate.steppers.persistence.Persistence", "--data", str(alone)]
+    assert main([*command, "--no-figures", "--out", str(tmp_path / "a")]) == 0
+    assert "in wall units, beside Moser, Kim & Mansour, 180" in capsys.readouterr().out

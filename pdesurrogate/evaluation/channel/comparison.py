@@ -1,4 +1,4 @@
-"""How far a turbulent channel is from a published one: single numbers, profiles over ``y+`` and line spectra."""
+"""How far a turbulent channel is from another, published or not: numbers, profiles over ``y+`` and line spectra."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ _RESOLVED = 0.5
 
 
 class Quantity(NamedTuple):
-    """A number of a run beside the published one.
+    """A number of a run beside that of the reference.
 
     Attributes:
         value: of the run.
         error: its standard error, NaN where unknown.
-        reference: as published.
+        reference: of the reference.
+        reference_error: its standard error; NaN where unknown, as for published ones.
     """
 
     value: float
     error: float
     reference: float
+    reference_error: float = np.nan
 
     @property
     def deviation(self) -> float:
@@ -40,12 +42,12 @@ class Quantity(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ChannelComparison:
-    """A channel beside a published one, each in wall units of its own.
+    """A channel beside its reference, each in wall units of its own.
 
     Attributes:
         quantities: `NUMBERS`, and ``largest_<profile>`` of each rms and of the shear stress, at the run's own points.
         distances: of profiles, see `profile_distance`.
-        spectral_distances: by axis, component and ``y+`` of the published plane, see `spectral_distance`; only where
+        spectral_distances: by axis, component and ``y+`` of the reference's plane, see `spectral_distance`; only where
             the run has a plane whose ``y+`` agrees within a factor of 1.3.
     """
 
@@ -55,26 +57,29 @@ class ChannelComparison:
 
     def table(self) -> str:
         """Single numbers, distances of profiles, and those of spectra on the mean over planes, as lines of text."""
-        lines = [f"{'':28}{'run':>10}{'+-':>9}{'published':>11}{'deviation':>11}"]
+        lines = [f"{'':28}{'run':>10}{'+-':>9}{'reference':>11}{'+-':>9}{'deviation':>11}"]
         for name, quantity in self.quantities.items():
-            value, error, known = quantity
-            uncertain = "" if np.isnan(error) else f"{error:.2g}"
-            lines.append(f"{name:28}{value:10.4g}{uncertain:>9}{known:11.4g}{quantity.deviation:11.1%}")
-        lines += [f"{f'relative L1 of {name}':58}{distance:11.1%}" for name, distance in self.distances.items()]
+            own, other = (
+                "" if np.isnan(error) else f"{error:.2g}" for error in (quantity.error, quantity.reference_error)
+            )
+            lines.append(
+                f"{name:28}{quantity.value:10.4g}{own:>9}{quantity.reference:11.4g}{other:>9}{quantity.deviation:11.1%}"
+            )
+        lines += [f"{f'relative L1 of {name}':67}{distance:11.1%}" for name, distance in self.distances.items()]
         for axis, component in dict.fromkeys(key[:2] for key in self.spectral_distances):
             chosen = [far for key, far in self.spectral_distances.items() if key[:2] == (axis, component)]
-            lines.append(f"{f'log10 distance of spectra along {axis}, {component}':58}{np.nanmean(chosen):11.2f}")
+            lines.append(f"{f'log10 distance of spectra along {axis}, {component}':67}{np.nanmean(chosen):11.2f}")
         return "\n".join(lines)
 
 
 def compare_with_reference(
-    statistics: Report | WallUnitStatistics, reference: ChannelReference, side: Side = "truth"
+    statistics: Report | WallUnitStatistics, reference: ChannelReference | WallUnitStatistics, side: Side = "truth"
 ) -> ChannelComparison:
-    """How far a channel is from a published one.
+    """How far a channel is from a published one, or from what a run of the solver gathered.
 
     Args:
         statistics: of the channel; of a report those of one side are taken as `WallUnitStatistics.of_report` does.
-        reference: the published one.
+        reference: a published one, or any statistics, such as those of the run that made the data.
         side: of a report.
 
     Raises:
@@ -88,15 +93,14 @@ def compare_with_reference(
         (-0.013, 0.01)
     """
     run = WallUnitStatistics.of_report(statistics.curves, side) if isinstance(statistics, Report) else statistics
-    known = WallUnitStatistics.of_reference(reference)
-    quantities = {
-        name: Quantity(*run.numbers[name], known.numbers[name].value) for name in NUMBERS if name in run.numbers
-    }
+    known = WallUnitStatistics.of_reference(reference) if isinstance(reference, ChannelReference) else reference
+    shared_numbers = [name for name in NUMBERS if name in run.numbers and name in known.numbers]
+    quantities = {name: Quantity(*run.numbers[name], *known.numbers[name]) for name in shared_numbers}
     shared = [name for name in known.profiles if name in run.profiles]
     for name in shared:
         if name.startswith("rms_") or name == "shear_stress":
             peak = _largest(run.profiles[name])
-            quantities[f"largest_{name}"] = Quantity(*peak, _largest(known.profiles[name]).value)
+            quantities[f"largest_{name}"] = Quantity(*peak, *_largest(known.profiles[name]))
     distances = {name: profile_distance(run.profiles[name], known.profiles[name]) for name in shared}
     spectra = {}
     for (axis, component), planes in known.spectra.items():
