@@ -136,9 +136,9 @@ class Grid:
 
         Args:
             coordinates: of nodes, or of the centers of cells.
-            cells: points are centers, weights the widths of cells: those between `cell_faces` where the axis has
-                bounds; else a cell reaches half way to its neighbors, and the outermost as far out as in. So a sum over
-                cells is conserved exactly, over stretched ones where bounds are known.
+            cells: points are centers: a cell reaches half way to its neighbors, and the outermost as far out as in, so
+                that a sum over even cells is conserved exactly. An axis with bounds needs not be told: its weights are
+                the widths between `cell_faces`, the trapezoid rule for nodes and those of the cells for centers.
 
         Raises:
             ValueError: if the number of axes is wrong.
@@ -190,7 +190,7 @@ def faces_from(centers: Tensor, low: float) -> Tensor:
 
 
 def _line_weights(axis: Axis, points: Tensor, cells: bool) -> Tensor:
-    if cells and axis.bounds is not None:
+    if axis.bounds is not None:
         return cell_faces(points, axis.bounds).diff(dim=-1)
     gaps = points.diff(dim=-1)
     before = after = points[..., :1] * 0

@@ -182,8 +182,11 @@ def test_bounds_tell_the_faces_of_stretched_cells(n, stretching, low):
     bounds = float(faces[0]), float(faces[-1])
     centers = (faces[1:] + faces[:-1]) / 2
     torch.testing.assert_close(cell_faces(centers, bounds), faces, atol=1e-12, rtol=0)
-    (widths,) = Grid((Axis("y", bounds=bounds),)).quadrature_weights((centers.expand(3, -1),), cells=True)
-    torch.testing.assert_close(widths, faces.diff().expand(3, -1), atol=1e-12, rtol=0)
+    for cells in (True, False):
+        (widths,) = Grid((Axis("y", bounds=bounds),)).quadrature_weights((centers.expand(3, -1),), cells=cells)
+        torch.testing.assert_close(widths, faces.diff().expand(3, -1), atol=1e-12, rtol=0)
+    (nodes,) = Grid((Axis("y", bounds=bounds),)).quadrature_weights((faces,))
+    torch.testing.assert_close(nodes, Grid((Axis("y"),)).quadrature_weights((faces,))[0], atol=1e-12, rtol=0)
 
 
 def test_bounds_survive_a_file_and_are_optional_there():
