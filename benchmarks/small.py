@@ -177,9 +177,9 @@ TASKS = (
         "channel_minimal_180",
         "channel_minimal_180",
         ("--start-frame", "1"),
+        (named("ifactformer_small", "IFactFormer-m"), named("fno_small", "FNO")),
         (),
-        (),
-        options=(),
+        options=("--one-step",),
         steppers=(
             ("les_none", "LES without a model"),
             ("les_dynamic_smagorinsky", "LES, dynamic Smagorinsky"),
