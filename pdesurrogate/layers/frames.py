@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -76,3 +76,20 @@ def check_positive(**sizes: int) -> None:
     """
     if min(sizes.values()) < 1:
         raise ValueError(f"Expected {', '.join(sizes)} of at least 1 but got {tuple(sizes.values())}.")
+
+
+def check_kinds(known: Mapping[str, Sequence[str]], **kinds: str) -> None:
+    """Refuse an argument that is none of the words it may be.
+
+    Raises:
+        ValueError: naming the argument and its words.
+
+    Example:
+        >>> check_kinds({"pooling": ("average", "max")}, pooling="median")
+        Traceback (most recent call last):
+        ...
+        ValueError: Expected pooling among ('average', 'max') but got 'median'.
+    """
+    for name, kind in kinds.items():
+        if kind not in known[name]:
+            raise ValueError(f"Expected {name} among {known[name]} but got {kind!r}.")

@@ -20,7 +20,7 @@ from pdesurrogate.layers.factorized_attention import (
     Measure,
     Sums,
 )
-from pdesurrogate.layers.frames import check_positive
+from pdesurrogate.layers.frames import check_kinds, check_positive
 from pdesurrogate.models.reference_weights import Translation, load_reference_weights, unchanged
 from pdesurrogate.models.specification import ContextInput, recorded
 
@@ -145,7 +145,8 @@ class IFactFormer(nn.Module):
             harmonics=harmonics,
             target_channels=self.target_channels,
         )
-        _check_kinds(
+        check_kinds(
+            _KINDS,
             attention=attention,
             variant=variant,
             places=places,
@@ -567,16 +568,12 @@ _REFERENCE_KERNEL = {
 }
 
 
-def _check_kinds(**kinds: str) -> None:
-    known = {
-        "attention": get_args(Attention),
-        "variant": get_args(BlockVariant),
-        "places": get_args(Places),
-        "code": get_args(PlaceCode),
-        "sums": get_args(Sums),
-        "start": get_args(KernelStart),
-        "checkpointing": get_args(Checkpointing),
-    }
-    for name, kind in kinds.items():
-        if kind not in known[name]:
-            raise ValueError(f"Expected {name} among {known[name]} but got {kind!r}.")
+_KINDS: dict[str, tuple[str, ...]] = {
+    "attention": get_args(Attention),
+    "variant": get_args(BlockVariant),
+    "places": get_args(Places),
+    "code": get_args(PlaceCode),
+    "sums": get_args(Sums),
+    "start": get_args(KernelStart),
+    "checkpointing": get_args(Checkpointing),
+}

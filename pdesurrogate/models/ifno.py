@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pdesurrogate.layers.frames import check_positive, fold_history, unfold_frames
 from pdesurrogate.layers.pointwise import Pointwise, PointwiseMLP
 from pdesurrogate.layers.spectral_conv import SpectralConv
 from pdesurrogate.models.fno import unit_coordinates
@@ -61,11 +62,13 @@ class IFNO(nn.Module):
         positional: Literal["none", "grid"] = "none",
     ) -> None:
         super().__init__()
-        if min(channels, history_frames, target_frames, width, iterations) < 1:
-            raise ValueError(
-                "Expected channels, history_frames, target_frames, width and iterations of at least 1 but got "
-                f"{(channels, history_frames, target_frames, width, iterations)}."
-            )
+        check_positive(
+            channels=channels,
+            history_frames=history_frames,
+            target_frames=target_frames,
+            width=width,
+            iterations=iterations,
+        )
         self.channels = channels
         self.history_frames = history_frames
         self.target_frames = target_frames
@@ -84,24 +87,14 @@ class IFNO(nn.Module):
         Raises:
             ValueError: if frames, channels or axes do not fit, or the grid is too coarse for the modes.
         """
-        self._check(history)
-        values = history.flatten(1, 2)
+        values = fold_history(history, self.history_frames, self.channels, len(self.modes))
         if self.positional == "grid":
             values = torch.cat([values, unit_coordinates(values)], dim=1)
         values = self.lifting(values)
         for _ in range(self.iterations):
             rate = functional.gelu(self.spectral(values, skip=self.skip.weight))
             values = torch.add(values, rate, alpha=1 / self.iterations)
-        predicted: Tensor = self.projection(values)
-        return predicted.reshape(len(history), self.target_frames, self.channels, *history.shape[3:])
-
-    def _check(self, history: Tensor) -> None:
-        expected = (self.history_frames, self.channels)
-        if history.ndim != 3 + len(self.modes) or tuple(history.shape[1:3]) != expected:
-            raise ValueError(
-                f"Expected (batch, {self.history_frames}, {self.channels}, *space) with {len(self.modes)} space axes "
-                f"but got {tuple(history.shape)}."
-            )
+        return unfold_frames(self.projection(values), self.target_frames)
 
 
 def deepened(network: IFNO, iterations: int) -> IFNO:

@@ -22,7 +22,7 @@ from pdesurrogate.layers.conv_blocks import (
     activation_function,
 )
 from pdesurrogate.layers.convolution import padding_of_axes
-from pdesurrogate.layers.frames import check_positive, fold_history, unfold_frames
+from pdesurrogate.layers.frames import check_kinds, check_positive, fold_history, unfold_frames
 from pdesurrogate.layers.padding import Padding, channels_last
 from pdesurrogate.layers.pointwise import Pointwise
 from pdesurrogate.layers.upsampling import Upsampling, doubling_matrix, upsample
@@ -153,8 +153,13 @@ class SineNet(nn.Module):
             parameters=len(parameter_ranges),
             round_to=round_to,
         )
-        _check_kinds(
-            upsampling=upsampling, pooling=pooling, activation=activation, cells=cells, checkpointing=checkpointing
+        check_kinds(
+            _KINDS,
+            upsampling=upsampling,
+            pooling=pooling,
+            activation=activation,
+            cells=cells,
+            checkpointing=checkpointing,
         )
         if cells == "volumes" and pooling == "max":
             raise ValueError("Expected pooling 'average' with cells='volumes': a maximum has no weights.")
@@ -572,9 +577,7 @@ class SineNetSizes:
         check_positive(**{name: getattr(self, name) for name in names})
         if self.dimension not in (2, 3):
             raise ValueError(f"Expected dimension 2 or 3 but got {self.dimension}.")
-        for name, known in _KINDS.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"Expected {name} among {known} but got {getattr(self, name)!r}.")
+        check_kinds(_KINDS, skips=self.skips, normalization=self.normalization, conditioning=self.conditioning)
         if not set(self.residuals) <= {"block", "wave"} or len(set(self.residuals)) < len(self.residuals):
             raise ValueError(f"Expected residuals among 'block' and 'wave' but got {self.residuals}.")
         if self.parameters and self.conditioning == "none":
@@ -648,6 +651,11 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "skips": get_args(Skips),
     "normalization": get_args(Normalization),
     "conditioning": get_args(Conditioning),
+    "upsampling": get_args(Upsampling),
+    "pooling": get_args(Pooling),
+    "activation": get_args(BlockActivation),
+    "cells": get_args(Cells),
+    "checkpointing": get_args(Checkpointing),
 }
 _POOLS: dict[tuple[str, int], Callable[[Tensor, int], Tensor]] = {
     ("average", 2): functional.avg_pool2d,
@@ -700,16 +708,3 @@ _REFERENCE_PARTS = {
     "second_norm": "norm2",
     "condition": "cond_emb",
 }
-
-
-def _check_kinds(**kinds: str) -> None:
-    known = {
-        "upsampling": get_args(Upsampling),
-        "pooling": get_args(Pooling),
-        "activation": get_args(BlockActivation),
-        "cells": get_args(Cells),
-        "checkpointing": get_args(Checkpointing),
-    }
-    for name, kind in kinds.items():
-        if kind not in known[name]:
-            raise ValueError(f"Expected {name} among {known[name]} but got {kind!r}.")

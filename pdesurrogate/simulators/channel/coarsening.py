@@ -101,6 +101,8 @@ class ChannelCoarsening:
         (torch.Size([1, 4, 4, 6, 2]), ['face_x', 'face_y', 'face_z', 'cell'])
     """
 
+    _frames: type[StaggeredFrames | CollocatedFrames] = StaggeredFrames
+
     def __init__(
         self,
         shape: Sequence[int],
@@ -119,10 +121,10 @@ class ChannelCoarsening:
         """
         channel = require_channel(simulator)
         coarsening = Coarsening.onto(channel.channel_grid, self.shape, self.kept_faces)
-        return StaggeredFrames(channel, coarsening, self.friction_reynolds_number)
+        return self._frames(channel, coarsening, self.friction_reynolds_number)
 
 
-class CollocatedCoarsening:
+class CollocatedCoarsening(ChannelCoarsening):
     """A `Reduction` of channel flow to points that all channels share, walls included (`CollocatedFrames`).
 
     As public sets of filtered channel flow have it: 33 planes of 32 x 16 points come from ``shape=(32, 32, 16)``.
@@ -140,25 +142,7 @@ class CollocatedCoarsening:
         torch.Size([1, 4, 4, 7, 2])
     """
 
-    def __init__(
-        self,
-        shape: Sequence[int],
-        kept_faces: Sequence[int] | None = None,
-        friction_reynolds_number: float | None = None,
-    ) -> None:
-        self.shape = shape
-        self.kept_faces = kept_faces
-        self.friction_reynolds_number = friction_reynolds_number
-
-    def on(self, simulator: Simulator) -> StoredFrames:
-        """The reduction of states of this solver.
-
-        Raises:
-            ValueError: if it is no solver of channel flow or the cells do not fit its grid.
-        """
-        channel = require_channel(simulator)
-        coarsening = Coarsening.onto(channel.channel_grid, self.shape, self.kept_faces)
-        return CollocatedFrames(channel, coarsening, self.friction_reynolds_number)
+    _frames = CollocatedFrames
 
 
 def wall_units(
