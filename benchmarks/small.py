@@ -177,9 +177,17 @@ TASKS = (
         "channel_minimal_180",
         "channel_minimal_180",
         ("--start-frame", "1"),
-        (named("ifactformer_small", "IFactFormer-m"), named("fno_small", "FNO")),
+        (
+            Trained("ifactformer_small", (0, 1, 2), options=("--name", "IFactFormer-m")),
+            named("ifactformer_o_small", "IFactFormer-o"),
+            named("ifactformer_o_unit_small", "IFactFormer-o, unit kernels"),
+            Trained("fno_small", (0, 1, 2), options=("--name", "FNO")),
+            named("fno_light_small", "FNO, as many parameters"),
+            named("ifno_small", "IFNO"),
+        ),
         (),
-        options=("--one-step",),
+        # What is three bulk velocities fast is no channel flow any more.
+        options=("--one-step", "--free-run", "1000", "--bounds", "-3", "3"),
         steppers=(
             ("les_none", "LES without a model"),
             ("les_dynamic_smagorinsky", "LES, dynamic Smagorinsky"),

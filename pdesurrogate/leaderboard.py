@@ -370,6 +370,9 @@ def _columns(scores: dict[str, dict[str, Any]], ranked_by: str, alike: bool) -> 
         *score("friction_reynolds_number_deviation", "Re_tau, off by"),
         *score("mean_velocity_profile_l1", "mean profile"),
         *score("rms_velocity_profile_l1", "rms profiles"),
+        *score("free_run_frames", "free run lasts"),
+        *score("free_run_friction_reynolds_number_deviation", "Re_tau, free run off by"),
+        *score("free_run_spectra_in_band", "spectra, free run in band"),
         *score("energy_drift", "energy drift"),
         *score("finite_fraction", "finite"),
         Column(

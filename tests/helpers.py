@@ -14,14 +14,24 @@ from pdesurrogate.metrics.block import Block
 from pdesurrogate.metrics.plan import RolloutPlan
 
 
-def write_archive(directory: Path, metadata: Metadata, splits: dict[str, torch.Tensor]) -> Archive:
-    """An archive whose splits hold the given ``(trajectory, time, channel, x, y)`` values."""
+def write_archive(
+    directory: Path,
+    metadata: Metadata,
+    splits: dict[str, torch.Tensor],
+    coordinates: tuple[torch.Tensor, ...] | None = None,
+    parameters: tuple[float, ...] | None = None,
+) -> Archive:
+    """An archive whose splits hold the given ``(trajectory, time, channel, *space)`` values.
+
+    On even points of a fully periodic box and with parameters of zero, unless others are given.
+    """
     for split, values in splits.items():
         times = metadata.frame_interval * torch.arange(values.shape[1], dtype=torch.float64)
-        coordinates = metadata.grid.uniform_coordinates(tuple(values.shape[3:]))
-        parameters = torch.zeros(len(values), len(metadata.parameters)) if metadata.parameters else None
+        points = metadata.grid.uniform_coordinates(tuple(values.shape[3:])) if coordinates is None else coordinates
+        row = torch.zeros(len(metadata.parameters)) if parameters is None else torch.tensor(parameters)
+        rows = row.repeat(len(values), 1) if metadata.parameters else None
         path = directory / f"{split}.nc"
-        with ArchiveWriter(path, metadata, coordinates, times, len(values), parameters=parameters) as writer:
+        with ArchiveWriter(path, metadata, points, times, len(values), parameters=rows) as writer:
             writer.write(0, values)
             writer.finish()
     return Archive(directory)

@@ -26,6 +26,7 @@ import h5py
 import numpy as np
 import torch
 from channel_flow import compare_channel_flow
+from ifactformer import compare_ifactformer
 from sfno import compare_sfno
 from sinenet import compare_sinenet
 from timing import Contestants, alternate, ratio, relative_difference
@@ -422,6 +423,7 @@ SECTIONS = {
     "fno": compare_fno,
     "sfno": compare_sfno,
     "sinenet": compare_sinenet,
+    "ifactformer": compare_ifactformer,
     "solver": compare_solver,
     "schemes": compare_schemes,
     "channel": compare_channel_flow,

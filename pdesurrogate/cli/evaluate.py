@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pdesurrogate.metrics.base import RolloutMetric
     from pdesurrogate.metrics.plan import RolloutPlan
     from pdesurrogate.steppers.base import Stepper
-    from pdesurrogate.steppers.surrogate import Surrogate
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -51,6 +50,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="the solver that made the data, on N points a side at its largest stable time step "
         "(found on the validation split)",
+    )
+    parser.add_argument(
+        "--wrap",
+        type=Path,
+        metavar="YAML",
+        help="steppers to put around the model, a list of class_path and init_args, the innermost first; "
+        "default: those that a checkpoint was trained with",
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="an archive")
     parser.add_argument("--split", default="test", help="default: %(default)s")
@@ -96,6 +102,13 @@ def build_parser() -> argparse.ArgumentParser:
         help="also measure the frame after every window of true frames, as papers average their one-step error",
     )
     parser.add_argument(
+        "--free-run",
+        type=int,
+        metavar="N",
+        help="of a channel: also roll out N frames, beyond the end of the truth, and compare their statistics with "
+        "those of all frames of the data",
+    )
+    parser.add_argument(
         "--misalignment",
         action="store_true",
         help="of a SineNet: also measure how far features move over each wave, and skips against upsampled features",
@@ -122,6 +135,7 @@ def main(argv: list[str]) -> int:
 def _evaluate(arguments: argparse.Namespace, argv: list[str], device: str, *, writes: bool) -> int:
     from pdesurrogate.cli.terminal import progress_bar
     from pdesurrogate.data.archive import Archive
+    from pdesurrogate.evaluation.channel.free_run import add_free_run, free_run_lines
     from pdesurrogate.evaluation.checks import failed_checks
     from pdesurrogate.evaluation.evaluator import Evaluator
     from pdesurrogate.evaluation.misalignment import add_misalignment
@@ -156,6 +170,12 @@ def _evaluate(arguments: argparse.Namespace, argv: list[str], device: str, *, wr
     if arguments.one_step:
         with progress_bar("single steps", unit="windows") as progress:
             report = add_one_step(report, evaluator, stepper, trajectories, on_batch=progress)
+    if arguments.free_run is not None:
+        everything = [trajectory for split in archive.splits for trajectory in archive.trajectories(split)]
+        with progress_bar(f"free run of {arguments.free_run} frames", unit="trajectories") as progress:
+            report = add_free_run(
+                report, evaluator, stepper, trajectories, arguments.free_run, everything, on_batch=progress
+            )
     if misalignment is not None:
         report = add_misalignment(report, misalignment)
     if writes:
@@ -170,6 +190,8 @@ def _evaluate(arguments: argparse.Namespace, argv: list[str], device: str, *, wr
             draw(report, evaluator, {card.name: stepper}, trajectories, arguments.out)
         print(score_lines([report]))
         print("\n".join(channel_lines(report, trajectories[0].metadata, arguments.data)), end="")
+        if arguments.free_run is not None:
+            print("\n".join(free_run_lines(report)))
         for trajectory, lead_time in stopped(report):
             print(f"trajectory {trajectory} stopped at lead time {lead_time:g}: not finite or out of bounds")
         if arguments.solver_sweep is not None:
@@ -302,7 +324,30 @@ def _model(arguments: argparse.Namespace, archive: Archive, device: str) -> tupl
         stepper, card = coarse_solver(archive.trajectories("val"), arguments.coarse_solver, device)
     else:
         stepper, card = stepper_from(arguments.stepper)
+    if arguments.wrap is not None:
+        stepper, card = _wrapped_anew(stepper, card, arguments.wrap)
     return stepper, card if arguments.name is None else replace(card, name=arguments.name)
+
+
+def _wrapped_anew(stepper: Stepper, card: ModelCard, path: Path) -> tuple[Stepper, ModelCard]:
+    """The stepper with what a YAML file says around it, in the place of what a checkpoint was trained with."""
+    from jsonargparse import ArgumentError, ArgumentParser
+    from torch import nn
+
+    from pdesurrogate.steppers.base import Stepper
+    from pdesurrogate.steppers.surrogate import Surrogate
+    from pdesurrogate.steppers.wrappers import innermost, wrapped, wrappers_of
+
+    if isinstance(innermost(stepper), Surrogate):
+        stepper = innermost(stepper)
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--wrap", type=list[Callable[[Stepper], nn.Module]])
+    try:
+        config = parser.parse_object({"wrap": _read_yaml(path)})
+        around = wrapped(stepper, parser.instantiate(config).wrap)
+    except (ArgumentError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} names no steppers to put around {card.name}: {error}") from error
+    return around, replace(card, config={**card.config, "wrappers": wrappers_of(around)})
 
 
 def surrogate_from(*checkpoints: Path) -> tuple[Stepper, ModelCard]:
@@ -333,20 +378,28 @@ def surrogate_from(*checkpoints: Path) -> tuple[Stepper, ModelCard]:
     return stepper, card
 
 
-def _surrogate_from(checkpoint: Path) -> tuple[Surrogate, ModelCard]:
+def _surrogate_from(checkpoint: Path) -> tuple[Stepper, ModelCard]:
     from pdesurrogate.evaluation.card import ModelCard
     from pdesurrogate.evaluation.provenance import checkpoint_record
     from pdesurrogate.steppers.surrogate import Surrogate, load_checkpoint
+    from pdesurrogate.steppers.wrappers import wrapped, wrappers_from
 
-    stepper = Surrogate.from_checkpoint(checkpoint)
+    surrogate = Surrogate.from_checkpoint(checkpoint)
     training = load_checkpoint(checkpoint).get("training") or {}
-    network = stepper.specification()["network"]
+    specification = surrogate.specification()
+    network = specification["network"]
     architecture = network["init_args"].get("architecture")
+    config = {key: value for key, value in specification.items() if key not in ("format", "metadata")}
+    wrappers = (training.get("settings") or {}).get("wrappers", ())
+    stepper = wrapped(surrogate, wrappers_from(wrappers))
+    if wrappers:
+        config["wrappers"] = wrappers
     card = ModelCard.of(
         stepper,
         network["class_path"].rpartition(".")[2] + (f" {architecture}" if architecture else ""),
+        "surrogate",
         class_path=network["class_path"],
-        config={"network": network, "target": stepper.target, "history_frames": stepper.history_frames},
+        config=config,
         parameters_without_gradient=tuple(training.pop("parameters_without_gradient", ())),
         checkpoint=checkpoint_record(checkpoint),
         checkpoint_path=checkpoint,

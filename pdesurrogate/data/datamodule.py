@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import lightning
@@ -14,16 +15,33 @@ from pdesurrogate.data.adapters.base import Adapter
 from pdesurrogate.data.loading import EpochSampler, ResumableLoader
 from pdesurrogate.data.windows import Windows, as_batch
 from pdesurrogate.fields.batch import Batch
+from pdesurrogate.fields.convection import RunningConvection, convected
 from pdesurrogate.fields.grid import Metadata
 from pdesurrogate.fields.normalizer import RunningMoments
 from pdesurrogate.fields.trajectory import Trajectory
 
 
 class Statistics(NamedTuple):
-    """Of the training split, each ``(channel,)``; increments are root mean squares of one-frame differences."""
+    """Of the training split, each ``(channel,)``; increments are root mean squares of one-frame differences.
+
+    About a mean profile the mean is ``(channel, *profile)``, with one point along periodic axes, and the deviation is
+    that of the fluctuation.
+    """
 
     mean: Tensor
     std: Tensor
+    increment_rms: Tensor
+
+
+class Convection(NamedTuple):
+    """How far the mean flow of the training split carries each channel in a frame.
+
+    Attributes:
+        displacement: along the first periodic axis, ``(channel, *profile)`` with one point along periodic axes.
+        increment_rms: ``(channel,)``, of the difference of a frame from the one before it, carried along.
+    """
+
+    displacement: Tensor
     increment_rms: Tensor
 
 
@@ -65,7 +83,7 @@ class ForecastData(lightning.LightningDataModule):
         self.seed = seed
         self.stride = stride
         self.workers = workers
-        self._statistics: Statistics | None = None
+        self._statistics: dict[tuple[int, ...], Statistics] = {}
         self._found_finite: set[str] = set()
 
     @property
@@ -79,6 +97,11 @@ class ForecastData(lightning.LightningDataModule):
         return len(self.metadata.channels)
 
     @property
+    def space(self) -> tuple[int, ...]:
+        """Points along each axis, of the first trajectory at hand."""
+        return self.adapter.trajectories(self.adapter.splits[0])[0].shape[2:]
+
+    @property
     def statistics(self) -> Statistics:
         """Channel statistics of the training split, gathered in one streaming pass at first use.
 
@@ -87,8 +110,63 @@ class ForecastData(lightning.LightningDataModule):
         Raises:
             ValueError: if a value is not finite, naming the trajectory.
         """
-        if self._statistics is None:
-            values, increments = RunningMoments(self.channels), RunningMoments(self.channels)
+        return self._gathered(())
+
+    @property
+    def profile_statistics(self) -> Statistics:
+        """As `statistics`, about the mean along all periodic axes: a profile along the others, whose mean flow it is.
+
+        Raises:
+            ValueError: if a value is not finite, or a trajectory is not on the grid of the first, naming it.
+        """
+        gathered = self._gathered(self._kept)
+        return gathered._replace(mean=self._as_profile(gathered.mean))
+
+    @cached_property
+    def convection(self) -> Convection:
+        """Gathered in two passes over the training split at first use.
+
+        Raises:
+            ValueError: if no axis is periodic, points along the first that is are not evenly spaced, or trajectories
+                are not on one grid.
+        """
+        axes = self.metadata.grid.axes
+        streamwise, period = next(
+            ((place, axis.period) for place, axis in enumerate(axes) if axis.period is not None), (0, None)
+        )
+        if period is None:
+            raise ValueError(
+                f"Expected a periodic axis that a mean flow runs along but {self.metadata.name!r} has none."
+            )
+        trajectories = self.adapter.trajectories("train")
+        points = trajectories[0].context.coordinates[streamwise].double()
+        if not bool(((points.diff() - period / len(points)).abs() <= 1e-3 * period / len(points)).all()):
+            raise ValueError(
+                f"Expected evenly spaced points along {axes[streamwise].name!r}, which the mean flow runs along."
+            )
+        running, increments = RunningConvection(streamwise, self._kept), RunningMoments(self.channels)
+        for trajectory in trajectories:
+            running.update(trajectory.read())
+        displacement = self._as_profile(running.displacement(period)).float()
+        for trajectory in trajectories:
+            frames = trajectory.read()
+            increments.update(frames[1:] - convected(frames[:-1], displacement, streamwise, period))
+        return Convection(displacement, self._within_vectors(increments.std**2 + increments.mean**2).sqrt().float())
+
+    @property
+    def _kept(self) -> tuple[int, ...]:
+        """Axes that are not periodic: what is averaged over the others is a profile along them."""
+        return tuple(number for number, axis in enumerate(self.metadata.grid.axes) if axis.period is None)
+
+    def _as_profile(self, values: Tensor) -> Tensor:
+        """``(channel, *kept)`` with one point along periodic axes: ``(channel, *profile)``."""
+        sizes = iter(values.shape[1:])
+        return values.reshape(self.channels, *(next(sizes) if a.period is None else 1 for a in self.metadata.grid.axes))
+
+    def _gathered(self, kept: tuple[int, ...]) -> Statistics:
+        """In one pass; about the mean of each point of the ``kept`` axes, ``(channel, *kept)``."""
+        if kept not in self._statistics:
+            values, increments = RunningMoments(self.channels, kept), RunningMoments(self.channels)
             for number, trajectory in enumerate(self.adapter.trajectories("train")):
                 frames = trajectory.read()
                 try:
@@ -96,10 +174,11 @@ class ForecastData(lightning.LightningDataModule):
                 except ValueError as error:
                     raise ValueError(f"Training trajectory {number}: {error}") from error
                 increments.update(frames.diff(dim=0))
-            variances = (values.std**2, increments.std**2 + increments.mean**2)
+            fluctuation = (values.std**2).reshape(self.channels, -1).mean(1)
+            variances = (fluctuation, increments.std**2 + increments.mean**2)
             std, increment_rms = (self._within_vectors(each).sqrt().float() for each in variances)
-            self._statistics = Statistics(values.mean.float(), std, increment_rms)
-        return self._statistics
+            self._statistics[kept] = Statistics(values.mean.float(), std, increment_rms)
+        return self._statistics[kept]
 
     def _within_vectors(self, variances: Tensor) -> Tensor:
         """Of each channel; components of a vector share their mean, or a network could tell one axis from another."""

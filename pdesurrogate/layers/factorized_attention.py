@@ -44,6 +44,18 @@ class Measure(NamedTuple):
     weights: tuple[Tensor, ...] | None = None
 
 
+class Modulation(NamedTuple):
+    """What a condition does to a normalized field: ``normal * (1 + factor) + shift``, each ``(batch, width)``."""
+
+    factor: Tensor
+    shift: Tensor
+
+    def of(self, normal: Tensor) -> Tensor:
+        """Applied to ``normal (batch, *space, width)``."""
+        factor, shift = (each.view(len(each), *(1,) * (normal.ndim - 2), -1).to(normal.dtype) for each in self)
+        return torch.addcmul(normal + shift, normal, factor)
+
+
 class AxisKernel(nn.Module):
     """The kernel ``(batch, heads, n, n)`` of one axis: products of queries and keys, with no softmax.
 
@@ -172,10 +184,18 @@ class FactorizedAttention(nn.Module):
             found.append(Rotation(*(table.unsqueeze(-3) for table in kernel.rotary(line))))
         return tuple(found)
 
-    def forward(self, fields: Tensor, rotations: Sequence[Rotation], measure: Measure | None = None) -> Tensor:
+    def forward(
+        self,
+        fields: Tensor,
+        rotations: Sequence[Rotation],
+        measure: Measure | None = None,
+        modulation: Modulation | None = None,
+    ) -> Tensor:
         """The block's result at every point of ``fields (batch, *space, width)``."""
         measure = Measure() if measure is None else measure
         normal = self.norm(fields)
+        if modulation is not None:
+            normal = modulation.of(normal)
         kernels = self.axis_kernels(normal, rotations, measure)
         heads, chains = self.heads, len(self.chains)
         lift = self.values.weight.unflatten(0, (heads, -1))

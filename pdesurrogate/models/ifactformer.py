@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from pdesurrogate.layers.conditioning import sinusoids
 from pdesurrogate.layers.coordinates import AxisKind, RandomCode, Rotation, WallCode
 from pdesurrogate.layers.factorized_attention import (
     Attention,
@@ -18,6 +19,7 @@ from pdesurrogate.layers.factorized_attention import (
     FactorizedAttention,
     KernelStart,
     Measure,
+    Modulation,
     Sums,
 )
 from pdesurrogate.layers.frames import check_kinds, check_positive
@@ -55,6 +57,7 @@ class IFactFormer(nn.Module):
     - ``places="given"`` takes the coordinates of the sample.
     - ``sums="mean"`` divides kernels by the number of points of their axis, ``sums="volumes"`` weights all means and
       sums by the volumes of the sample's cells, so that the block has a limit on fine grids.
+    - ``parameters`` tells of the flow beside its frames, such as of its viscosity: see `ParameterModulation`.
     - ``start="unit"`` begins with kernels of root mean square one. As published they are so small that the chained form
       begins seven orders below the parallel one, below the epsilon of its norm.
 
@@ -85,6 +88,7 @@ class IFactFormer(nn.Module):
         target_channels: of a predicted frame, if they are not those of a given one.
         checkpointing: ``"iterations"`` keeps only what lies between iterations for the backward pass and computes them
             again.
+        parameters: how many numbers go with a sample, all positive; a network starts as that without them.
 
     Raises:
         ValueError: for arguments out of range.
@@ -117,6 +121,7 @@ class IFactFormer(nn.Module):
         harmonics: int = 8,
         target_channels: int | None = None,
         checkpointing: Checkpointing = "none",
+        parameters: int = 0,
     ) -> None:
         super().__init__()
         self.channels = channels
@@ -132,6 +137,7 @@ class IFactFormer(nn.Module):
         self.sums = sums
         self.harmonics = harmonics
         self.checkpointing = checkpointing
+        self.parameters_expected = parameters
         check_positive(
             channels=channels,
             history_frames=history_frames,
@@ -183,16 +189,30 @@ class IFactFormer(nn.Module):
             nn.GELU(),
             nn.Linear(width // 2, target_frames * self.target_channels),
         )
+        if parameters < 0:
+            raise ValueError(f"Expected a number of parameters that is not negative but got {parameters}.")
+        # Last, so that all other weights are those of a network without them and the same seed.
+        self.conditions = nn.ModuleList(
+            ParameterModulation(parameters, width) for _ in range(depth if parameters else 0)
+        )
         self._cached: _Cached | None = None
 
     @property
     def context_inputs(self) -> tuple[ContextInput, ...]:
         """What a sample must give beside its frames."""
-        taken: list[ContextInput] = ["coordinates"] if self.places == "given" else []
-        return (*taken, "volumes") if self.sums == "volumes" else tuple(taken)
+        taken: dict[ContextInput, bool] = {
+            "coordinates": self.places == "given",
+            "parameters": self.parameters_expected > 0,
+            "volumes": self.sums == "volumes",
+        }
+        return tuple(name for name, needed in taken.items() if needed)
 
     def forward(
-        self, history: Tensor, coordinates: Sequence[Tensor] | None = None, volumes: Tensor | None = None
+        self,
+        history: Tensor,
+        coordinates: Sequence[Tensor] | None = None,
+        volumes: Tensor | None = None,
+        parameters: Tensor | None = None,
     ) -> Tensor:
         """The frames that follow ``history (batch, history_frames, channels, *space)``.
 
@@ -201,25 +221,30 @@ class IFactFormer(nn.Module):
             coordinates: of each axis, ``(n,)`` or ``(batch, n)``, in the units of the lengths. Networks with
                 ``places="uniform"`` have their own, which these replace.
             volumes: of each cell, ``(*space)`` or ``(batch, *space)``, in any unit; with ``sums="volumes"`` only.
+            parameters: ``(batch, parameters)``, or ``(batch,)`` of a single one, positive, in any units.
 
         Raises:
-            ValueError: if frames, channels, axes, coordinates or volumes do not fit.
+            ValueError: if frames, channels, axes, coordinates, volumes or parameters do not fit.
         """
         self._check_history(history)
+        given = self._checked_parameters(len(history), parameters)
         grid = self._tables(history, coordinates, volumes)
         device = history.device.type
         # The ends keep their precision under autocast, and so does the sum of all steps.
         with torch.autocast(device, enabled=False):
             fields = self.lift(history)
-        for block, tables in zip(self.blocks, grid.blocks, strict=True):
+        for number, (block, tables) in enumerate(zip(self.blocks, grid.blocks, strict=True)):
             assert isinstance(block, Block)
             with torch.autocast(device, enabled=False):
                 fields = block.enter(fields, tables)
+                modulation = None if given is None else self.conditions[number](given)
             for _ in range(self.iterations):
                 if self.checkpointing == "iterations" and torch.is_grad_enabled():
-                    change = checkpoint(block.attention, fields, tables.rotations, grid.measure, use_reentrant=False)
+                    change = checkpoint(
+                        block.attention, fields, tables.rotations, grid.measure, modulation, use_reentrant=False
+                    )
                 else:
-                    change = block.attention(fields, tables.rotations, grid.measure)
+                    change = block.attention(fields, tables.rotations, grid.measure, modulation)
                 fields = torch.add(fields, change, alpha=1 / self.iterations)
         with torch.autocast(device, enabled=False):
             predicted: Tensor = self.head(fields)
@@ -308,6 +333,24 @@ class IFactFormer(nn.Module):
                     f"got a grid of {tuple(history.shape[3:])}; use a finer grid or fewer harmonics."
                 )
 
+    def _checked_parameters(self, batch: int, parameters: Tensor | None) -> Tensor | None:
+        count = self.parameters_expected
+        if parameters is None and not count:
+            return None
+        if parameters is not None and parameters.ndim == 1 and count == 1:
+            parameters = parameters[:, None]
+        if parameters is None or not count or tuple(parameters.shape) != (batch, count):
+            raise ValueError(
+                f"Expected {f'parameters ({batch}, {count})' if count else 'no parameters'}, as the network was built "
+                f"with parameters={count}, but got {'none' if parameters is None else tuple(parameters.shape)}."
+            )
+        # A compiled graph cannot look at values.
+        if not torch.compiler.is_compiling() and not bool((parameters > 0).all()):
+            raise ValueError(
+                f"Expected positive parameters, whose logarithms the network takes, but got {parameters.tolist()}."
+            )
+        return parameters
+
     @classmethod
     def from_reference(cls, config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> IFactFormer:
         """The authors' network with their constructor's keywords and released weights.
@@ -350,10 +393,11 @@ class IFactFormer(nn.Module):
         Raises:
             ValueError: if the network is none that their code can build.
         """
-        if self.axes != ("open",) * 3 or self.code != "random" or self.target_frames != 1:
+        if self.axes != ("open",) * 3 or self.code != "random" or self.target_frames != 1 or self.parameters_expected:
             raise ValueError(
-                "Expected a network as the authors' code builds it, with three open axes, a random code and one target "
-                f"frame, but got axes {self.axes}, code {self.code!r} and {self.target_frames} frames."
+                "Expected a network as the authors' code builds it, with three open axes, a random code, one target "
+                f"frame and no parameters, but got axes {self.axes}, code {self.code!r}, {self.target_frames} frames "
+                f"and {self.parameters_expected} parameters."
             )
         hidden, frames = len(self.lift.weight), self.history_frames
         found = [
@@ -403,6 +447,35 @@ class Lifting(nn.Module):
         weight, bias = (each.unflatten(0, (self.channels, -1)) for each in (self.weight, self.bias))
         lifted: Tensor = self.fold(functional.gelu(points * weight + bias).flatten(-3))
         return lifted
+
+
+class ParameterModulation(nn.Module):
+    """From positive ``parameters (batch, count)`` to the `Modulation` of a block's norm (AdaLN).
+
+    Parameters of a flow, such as viscosities, differ by factors. So their logarithms go in, as `sinusoids`, of which
+    the fastest turns by a radian when a parameter grows by a factor ``e``; a network with one hidden layer gives factor
+    and shift. Its last layer starts at zero, as in Peebles & Xie, *Scalable diffusion models with transformers*, ICCV
+    2023, arXiv:2212.09748: at first nothing depends on the parameters.
+
+    Example:
+        >>> ParameterModulation(1, 8)(torch.tensor([[2e-4], [1e-4]])).factor.shape
+        torch.Size([2, 8])
+    """
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.enter = nn.Linear(count * width, width)
+        self.leave = nn.Linear(width, 2 * width)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, parameters: Tensor) -> Modulation:
+        """Factor and shift ``(batch, width)``."""
+        # Small parameters leave the range of half precision before their logarithms do.
+        logarithms = parameters.to(torch.promote_types(parameters.dtype, torch.float32)).log()
+        waves = [sinusoids(each, self.width) for each in logarithms.to(self.enter.weight.dtype).unbind(1)]
+        return Modulation(*self.leave(functional.gelu(self.enter(torch.cat(waves, 1)))).chunk(2, dim=1))
 
 
 class BlockTables(NamedTuple):

@@ -72,19 +72,28 @@ def build(specification: dict[str, Any]) -> nn.Module:
     Raises:
         ValueError: if the class cannot be imported or is not a recorded network.
     """
-    module_name, _, class_name = str(specification["class_path"]).rpartition(".")
+    network = imported_module(str(specification["class_path"]))(**specification["init_args"])
+    specification_of(network)
+    return network
+
+
+def imported_module(class_path: str) -> type[nn.Module]:
+    """The class of a network, or of another module, that a checkpoint names.
+
+    Raises:
+        ValueError: if it cannot be imported or is no module.
+    """
+    module_name, _, class_name = class_path.rpartition(".")
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"Expected an installed network class but {specification['class_path']!r} cannot be imported ({error}). "
+            f"Expected an installed network class but {class_path!r} cannot be imported ({error}). "
             "Install the package that the checkpoint was trained with."
         ) from error
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-        raise ValueError(f"Expected a network class but {specification['class_path']!r} is none.")
-    network = cls(**specification["init_args"])
-    specification_of(network)
-    return network
+        raise ValueError(f"Expected a network class but {class_path!r} is none.")
+    return cls
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from pdesurrogate.fields.batch import space_weights
+from pdesurrogate.fields.convection import convected
 from pdesurrogate.fields.grid import Metadata
 from pdesurrogate.fields.normalizer import Normalizer
 from pdesurrogate.fields.trajectory import Context
 from pdesurrogate.models.specification import build, context_inputs_of, specification_of
 
-Target = Literal["state", "increment"]
+Target = Literal["state", "increment", "convected_increment"]
+Normalization = Literal["channel", "profile"]
 
 # The entry of a checkpoint file that makes it ours; Lightning's own entries stand beside it.
 CHECKPOINT_KEY = "pdesurrogate"
@@ -34,7 +37,18 @@ class Surrogate(nn.Module):
         metadata: of the data set that it is trained on.
         history_frames: input frames.
         target: the network gives the next normalized ``"state"``, or the ``"increment"`` from the latest frame in
-            units of the root mean square of one-frame increments.
+            units of the root mean square of one-frame increments. Where a mean flow carries turbulence over several
+            cells a frame, most of an increment is that, and ``"convected_increment"`` leaves it out: each given frame
+            is first carried along the first periodic axis to the time of the predicted one, by the displacement at its
+            height (`RunningConvection`, of the training data), and the increment is the one from the carried frame.
+        normalization: what a normalized state is: a ``"channel"`` less its mean, over its deviation; or its fluctuation
+            about the mean ``"profile"``, over the deviation of that. The profile is the mean over time and all periodic
+            axes, a function of the others. Where walls make most of a velocity its mean profile, the network sees, and
+            with target ``"state"`` gives, the turbulence alone: ``u = profile(y) + deviation * network``.
+
+    Raises:
+        ValueError: for other words; if the network takes parameters and the data have none; for a profile or a
+            convection of data without a periodic axis.
 
     Example:
         >>> from pdesurrogate.fields import Axis, Channel, Grid
@@ -48,17 +62,33 @@ class Surrogate(nn.Module):
     """
 
     increment_rms: Tensor
+    convection: Tensor
 
     def __init__(
-        self, network: nn.Module, metadata: Metadata, history_frames: int = 1, target: Target = "state"
+        self,
+        network: nn.Module,
+        metadata: Metadata,
+        history_frames: int = 1,
+        target: Target = "state",
+        normalization: Normalization = "channel",
     ) -> None:
         super().__init__()
-        if target not in ("state", "increment"):
-            raise ValueError(f"Expected target 'state' or 'increment' but got {target!r}.")
+        if target not in get_args(Target):
+            raise ValueError(f"Expected target among {get_args(Target)} but got {target!r}.")
+        if normalization not in ("channel", "profile"):
+            raise ValueError(f"Expected normalization 'channel' or 'profile' but got {normalization!r}.")
+        wanted = "normalization='profile'" if normalization == "profile" else f"target={target!r}"
+        self.profiled = normalization == "profile" or target == "convected_increment"
+        if self.profiled and all(axis.period is None for axis in metadata.grid.axes):
+            raise ValueError(
+                f"Expected data with a mean flow, the same along a periodic axis, for {wanted} but none of the axes "
+                f"{metadata.grid.axis_names} of {metadata.name!r} is periodic; leave it out."
+            )
         self.network = network
         self.metadata = metadata
         self.history_frames = history_frames
         self.target = target
+        self.normalization = normalization
         self._context_inputs = context_inputs_of(network)
         if "parameters" in self._context_inputs and not metadata.parameters:
             raise ValueError(
@@ -68,12 +98,34 @@ class Surrogate(nn.Module):
         channels = len(metadata.channels)
         self.normalizer = Normalizer(channels)
         self.register_buffer("increment_rms", torch.ones(channels))
+        self.fit_profile_to((1,) * metadata.grid.dimension)
+
+    def fit_profile_to(self, space: Sequence[int]) -> None:
+        """Give profiles, of the mean and of the convection, the points of fields ``(..., *space)``.
+
+        To be done before their values are set or loaded. Does nothing where there is no profile, or if it has these
+        points already.
+        """
+        if not self.profiled:
+            return
+        axes, channels = self.metadata.grid.axes, len(self.metadata.channels)
+        profile = tuple(size if axis.period is None else 1 for size, axis in zip(space, axes, strict=True))
+        if self.normalization == "profile" and profile != self.normalizer.profile:
+            self.normalizer = Normalizer(channels, profile).to(self.increment_rms.device)
+        if self.target == "convected_increment" and (self.profile != profile or not hasattr(self, "convection")):
+            self.register_buffer("convection", torch.zeros(channels, *profile, device=self.increment_rms.device))
+
+    @property
+    def profile(self) -> tuple[int, ...]:
+        """Points of the profiles along each axis, one along periodic ones; empty where there is none."""
+        return tuple(self.convection.shape[1:]) if hasattr(self, "convection") else self.normalizer.profile
 
     def step(self, history: Tensor, context: Context) -> Tensor:
         """The block of frames that the network gives after ``history``; physical units.
 
         Raises:
-            ValueError: if channels, the number of frames, or what the network takes of the context do not fit.
+            ValueError: if channels, the number of frames, points of the profile, or what the network takes of the
+                context do not fit.
         """
         channels = len(self.metadata.channels)
         if history.ndim != 3 + self.metadata.grid.dimension or history.shape[2] != channels:
@@ -83,13 +135,41 @@ class Surrogate(nn.Module):
             )
         if history.shape[1] < self.history_frames:
             raise ValueError(f"Expected at least {self.history_frames} history frames but got {history.shape[1]}.")
+        self._check_profile(history.shape[3:])
         history = history[:, history.shape[1] - self.history_frames :]
+        latest = history[:, -1:]
+        if self.target == "convected_increment":
+            history = self._carried(history, range(self.history_frames, 0, -1))
         output: Tensor = self.network(self.normalizer.normalize(history), **self._about(context))
         if self.target == "state":
             return self.normalizer.denormalize(output)
         scale = self.increment_rms.reshape(-1, *(1,) * self.metadata.grid.dimension)
         # The network gives increments from the latest given frame, also where it gives several frames at once.
-        return history[:, -1:] + output * scale
+        if self.target == "convected_increment" and output.shape[1] > 1:
+            frames = output.shape[1]
+            latest = self._carried(latest.expand(-1, frames, *latest.shape[2:]), range(1, frames + 1))
+        elif self.target == "convected_increment":
+            latest = history[:, -1:]
+        return latest + output * scale
+
+    def _carried(self, frames: Tensor, times: Sequence[int]) -> Tensor:
+        """Each of ``(batch, time, channel, *space)`` carried along by the mean flow for as many frame intervals."""
+        axes = self.metadata.grid.axes
+        streamwise, period = next((place, axis.period) for place, axis in enumerate(axes) if axis.period is not None)
+        moved = [
+            convected(frame, time * self.convection, streamwise, period)
+            for frame, time in zip(frames.unbind(1), times, strict=True)
+        ]
+        return torch.stack(moved, 1)
+
+    def _check_profile(self, space: Sequence[int]) -> None:
+        names = self.metadata.grid.axis_names
+        for name, points, size in zip(names, self.profile, space, strict=False):
+            if points not in (1, size):
+                raise ValueError(
+                    f"Expected {points} points along {name}, as the mean profile has, but got {size}; use data on the "
+                    "grid that the surrogate was trained on, or one that was trained without profiles."
+                )
 
     def _about(self, context: Context) -> dict[str, Tensor | tuple[Tensor, ...] | None]:
         """What the network takes of the context."""
@@ -105,13 +185,19 @@ class Surrogate(nn.Module):
 
     def specification(self) -> dict[str, Any]:
         """Everything but the weights, in plain values: what a checkpoint stores beside them."""
-        return {
+        specification = {
             "format": 1,
             "network": specification_of(self.network),
             "metadata": self.metadata.to_dict(),
             "history_frames": self.history_frames,
             "target": self.target,
         }
+        # Without, the specification is what it was before there was a choice.
+        if self.normalization == "profile":
+            specification["normalization"] = self.normalization
+        if self.profiled:
+            specification["profile"] = list(self.profile)
+        return specification
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, device: str = "cpu") -> Surrogate:
@@ -127,7 +213,9 @@ class Surrogate(nn.Module):
             Metadata.from_dict(specification["metadata"]),
             history_frames=specification["history_frames"],
             target=specification["target"],
+            normalization=specification.get("normalization", "channel"),
         )
+        surrogate.fit_profile_to(specification.get("profile", ()))
         weights = {
             name.removeprefix(_PREFIX): value
             for name, value in stored["state_dict"].items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 import lightning
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from pdesurrogate.data.datamodule import ForecastData
 from pdesurrogate.fields.batch import Batch
 from pdesurrogate.models.specification import specification_of
+from pdesurrogate.steppers.base import Stepper
 from pdesurrogate.steppers.rollout import rollout
-from pdesurrogate.steppers.surrogate import CHECKPOINT_KEY, Surrogate, Target
+from pdesurrogate.steppers.surrogate import CHECKPOINT_KEY, Normalization, Surrogate, Target, load_checkpoint
+from pdesurrogate.steppers.wrappers import wrapped, wrappers_of
 from pdesurrogate.training.augmentation import Augmentation
 from pdesurrogate.training.losses import Loss, RelativeL2PerChannel, require_nonzero_channels
 from pdesurrogate.training.schedules import Schedule, WarmupCosine
@@ -34,11 +37,18 @@ class ForecastModule(lightning.LightningModule):
         weight_decay: of AdamW.
         schedule: of the learning rate over all steps of the fit.
         target: see `Surrogate`.
+        normalization: see `Surrogate`; with ``"profile"`` the deviations in units of which losses and noise are given
+            are those of the fluctuation.
         unroll: when the data give more target frames than the network at once, it is applied to its own output;
             ``"backpropagate"`` differentiates through the whole chain, ``"push_forward"`` through the last application
             only and counts that one alone (Brandstetter et al., arXiv:2202.03376, section 3.1).
         input_noise: deviation of Gaussian noise on the history while training, in units of each channel's deviation.
         augmentation: symmetries of the equation, applied to training batches.
+        wrappers: steppers that are put around the surrogate, the innermost first, such as those of
+            `steppers.projection`: what is trained, validated and rolled out is the surrogate with them. A checkpoint
+            says which they were, and an evaluation puts them back.
+        start_from: a checkpoint of the same surrogate, trained in another way, whose weights and statistics training
+            starts from; its settings and its training time travel on in the new checkpoint.
 
     Statistics of the training split are fitted when a fit starts and travel in the checkpoint. Logged:
     ``train/loss``; ``val/relative_l2`` and ``test/relative_l2``, mean over the rollout, and ``.../relative_l2_last`` of
@@ -55,9 +65,12 @@ class ForecastModule(lightning.LightningModule):
         weight_decay: float = 1e-4,
         schedule: Schedule | None = None,
         target: Target = "state",
+        normalization: Normalization = "channel",
         unroll: Unroll = "backpropagate",
         input_noise: float = 0.0,
         augmentation: Augmentation | None = None,
+        wrappers: list[Callable[[Stepper], nn.Module]] | None = None,
+        start_from: str | None = None,
     ) -> None:
         super().__init__()
         if not learning_rate > 0 or weight_decay < 0 or input_noise < 0:
@@ -66,7 +79,7 @@ class ForecastModule(lightning.LightningModule):
                 f"{learning_rate}, {weight_decay} and {input_noise}."
             )
         specification_of(network)  # refuse now what could not be saved after training
-        self.surrogate = Surrogate(network, metadata, history_frames, target)
+        self.surrogate = Surrogate(network, metadata, history_frames, target, normalization)
         self.loss: Loss = RelativeL2PerChannel() if loss is None else loss
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -74,9 +87,19 @@ class ForecastModule(lightning.LightningModule):
         self.unroll: Unroll = unroll
         self.input_noise = input_noise
         self.augmentation = augmentation
+        stepper = wrapped(self.surrogate, wrappers or ())
+        # In a tuple no wrapper is a module of this one: their parameters are the surrogate's, under its own names.
+        self._stepper = (stepper,)
+        self.start_from = start_from
+        self._started_with: dict[str, Any] = {}
         self.training_seconds = 0.0
         self._trained = False
         self._fit_started: float | None = None
+
+    @property
+    def stepper(self) -> Stepper:
+        """The surrogate with its wrappers."""
+        return self._stepper[0]
 
     @property
     def _data(self) -> ForecastData:
@@ -85,6 +108,12 @@ class ForecastModule(lightning.LightningModule):
             raise ValueError(f"Expected a ForecastData as the trainer's datamodule but got {type(data).__name__}.")
         return data
 
+    def configure_callbacks(self) -> list[lightning.Callback]:
+        """None; but a mean profile gets its points here, before a callback that averages weights copies the module."""
+        if self.surrogate.profiled:
+            self.surrogate.fit_profile_to(self._data.space)
+        return []
+
     def setup(self, stage: str) -> None:
         """Fit the normalizer; a checkpoint that is restored afterwards brings its own statistics."""
         self.surrogate.metadata.require_same_fields(self._data.metadata, what="the data")
@@ -92,14 +121,27 @@ class ForecastModule(lightning.LightningModule):
             self._trained = True
             if self.augmentation is not None:
                 self.augmentation.check(self.surrogate.metadata)
-            statistics = self._data.statistics
-            require_nonzero_channels(self.surrogate.metadata.channel_names, statistics.mean, statistics.std)
+            profiled = self.surrogate.normalization == "profile"
+            statistics = self._data.profile_statistics if profiled else self._data.statistics
+            largest_means = statistics.mean.reshape(len(statistics.std), -1).abs().amax(1)
+            require_nonzero_channels(self.surrogate.metadata.channel_names, largest_means, statistics.std)
             self.surrogate.normalizer.set_statistics(statistics.mean, statistics.std)
             self.surrogate.increment_rms.copy_(statistics.increment_rms)
+            if self.surrogate.target == "convected_increment":
+                self.surrogate.convection.copy_(self._data.convection.displacement)
+                self.surrogate.increment_rms.copy_(self._data.convection.increment_rms)
+            if self.start_from is not None:
+                self._start_from(self.start_from)
+
+    def _start_from(self, path: str) -> None:
+        self._require_same(load_checkpoint(path)[CHECKPOINT_KEY])
+        self.surrogate.load_state_dict(Surrogate.from_checkpoint(path).state_dict())
+        self._started_with = load_checkpoint(path).get("training") or {}
+        self.training_seconds = float(self._started_with.get("wall_time_s", 0.0))
 
     def forward(self, batch: Batch) -> Tensor:
         """As many frames as the batch has target frames, physical units, by repeated application."""
-        run = rollout(self.surrogate, batch.history, batch.context, batch.target.shape[1])
+        run = rollout(self.stepper, batch.history, batch.context, batch.target.shape[1])
         return torch.cat(list(run), dim=1)
 
     def on_validation_start(self) -> None:
@@ -136,7 +178,7 @@ class ForecastModule(lightning.LightningModule):
             return self._chain(batch.history, batch, batch.target.shape[1]), batch.target
         frames = batch.target.shape[1]
         with torch.no_grad():
-            pushed = [self.surrogate.step(batch.history, batch.context)]
+            pushed = [self.stepper.step(batch.history, batch.context)]
             # What lies before the last block is pushed forward; the first block tells how long blocks are.
             length = pushed[0].shape[1]
             ahead = (frames - 1) // length * length
@@ -150,7 +192,7 @@ class ForecastModule(lightning.LightningModule):
         blocks: list[Tensor] = []
         done = 0
         while done < frames:
-            block = self.surrogate.step(history, batch.context)[:, : frames - done]
+            block = self.stepper.step(history, batch.context)[:, : frames - done]
             blocks.append(block)
             done += block.shape[1]
             history = self._latest(history, block)
@@ -167,7 +209,7 @@ class ForecastModule(lightning.LightningModule):
 
     @property
     def _deviation(self) -> Tensor:
-        """Of each channel, shaped to divide fields."""
+        """Of each channel, or of its fluctuation about the mean profile; shaped to divide fields."""
         return self.surrogate.normalizer.std.reshape(-1, *(1,) * self.surrogate.metadata.grid.dimension)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
@@ -248,6 +290,7 @@ class ForecastModule(lightning.LightningModule):
     def settings(self) -> dict[str, Any]:
         """How the network is trained, in plain values: what must agree for two runs to differ in the seed alone."""
         data, trainer = self._data, self.trainer
+        wrappers = wrappers_of(self.stepper)
         return {
             "loss": _described(self.loss),
             "learning_rate": self.learning_rate,
@@ -262,6 +305,8 @@ class ForecastModule(lightning.LightningModule):
             "max_epochs": trainer.max_epochs,
             "max_steps": trainer.max_steps,
             "precision": str(trainer.precision),
+            **({"wrappers": wrappers} if wrappers else {}),
+            **({"start_from": self._started_with.get("settings")} if self.start_from else {}),
         }
 
     def _epochs_done(self) -> int:
@@ -284,7 +329,12 @@ class ForecastModule(lightning.LightningModule):
         """
         if CHECKPOINT_KEY not in checkpoint:
             raise ValueError(f"Expected a checkpoint of pdesurrogate but it has no {CHECKPOINT_KEY!r} entry.")
-        ours, theirs = _flat(self.surrogate.specification()), _flat(checkpoint[CHECKPOINT_KEY])
+        self._require_same(checkpoint[CHECKPOINT_KEY])
+        self._trained = True
+        self.training_seconds = float((checkpoint.get("training") or {}).get("wall_time_s", 0.0))
+
+    def _require_same(self, specification: dict[str, Any]) -> None:
+        ours, theirs = _flat(self.surrogate.specification()), _flat(specification)
         # The name of a data set and where it came from may differ; its fields may not.
         ignored = ("metadata.attributes", "metadata.name")
         keys = [key for key in sorted(ours.keys() | theirs.keys()) if not key.startswith(ignored)]
@@ -299,16 +349,26 @@ class ForecastModule(lightning.LightningModule):
                 + "; ".join(differences)
                 + ". Use the configuration that the checkpoint was trained with."
             )
-        self._trained = True
-        self.training_seconds = float((checkpoint.get("training") or {}).get("wall_time_s", 0.0))
 
 
 def _described(part: object | None) -> dict[str, Any] | None:
-    """Class and plain attributes of a loss, schedule or augmentation."""
+    """Class and attributes of a loss, schedule or augmentation in plain values, and those of the objects it holds."""
     if part is None:
         return None
-    plain = {name: value for name, value in vars(part).items() if isinstance(value, bool | int | float | str)}
-    return {"class_path": f"{type(part).__module__}.{type(part).__qualname__}", **plain}
+    attributes = {name: _plain(value) for name, value in vars(part).items() if value is not None}
+    return {"class_path": f"{type(part).__module__}.{type(part).__qualname__}", **attributes}
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Tensor):
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return _described(value) if hasattr(value, "__dict__") else str(value)
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:

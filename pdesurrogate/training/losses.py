@@ -1,21 +1,30 @@
-"""Losses, named for what they are. Fields arrive in units of each channel's deviation, their mean kept."""
+"""Losses, named for what they are. Fields arrive in units of each channel's deviation, their mean kept.
+
+A mean over channels may be weighted: ``weights`` are one number for each channel, and only their ratios matter.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
-from pdesurrogate.fields.grid import Grid
+from pdesurrogate.fields.grid import Axis, Grid
 from pdesurrogate.fields.trajectory import Context
-from pdesurrogate.physics.norms import relative_bochner_error, sobolev_norm, torch_cfd_relative_sobolev, weighted_mean
+from pdesurrogate.physics.norms import bochner_norm, sobolev_norm, torch_cfd_relative_sobolev, weighted_mean
+from pdesurrogate.physics.spectral import squared_magnitude
 
 # The square root has no derivative at zero: a vanishing error gets this mean square and gradient zero.
 _TINY = 1e-30
 
 # Keeps the relative error of an almost vanishing target finite: 1e-6 of one standard deviation.
 _FLOOR = 1e-6
+
+# Gaps between evenly spaced points differ from the spacing by this share of it at most.
+_UNEVEN = 1e-3
 
 
 class Loss(Protocol):
@@ -31,12 +40,21 @@ class RelativeL2PerChannel:
 
     SineNet's ``scaledl2`` (Zhang et al., arXiv:2403.19507). Where the target is zero throughout, the ratio is a million
     times the error in units of the channel's deviation: finite, and more than all else.
+
+    Args:
+        weights: of the channels in the mean over them, all alike if not given.
+
+    Raises:
+        ValueError: for weights that are negative or all zero; in use, for others than one for each channel.
     """
+
+    def __init__(self, weights: Sequence[float] | None = None) -> None:
+        self.weights = _channel_weights(weights)
 
     def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
         """The mean of the ratios."""
         error, size = _mean_squares(prediction, target, context, grid)
-        return (_root(error) / (_root(size) + _FLOOR)).mean()
+        return _channel_mean(_root(error) / (_root(size) + _FLOOR), self.weights)
 
 
 class RelativeL2Joint:
@@ -71,16 +89,20 @@ class RelativeSobolev:
     Args:
         order: ``s``; 1 stresses fine scales, -1 coarse ones, 0 is `RelativeL2PerChannel`.
         alpha: weight of the mean, see `physics.norms.sobolev_norm`.
+        weights: of the channels, see `RelativeL2PerChannel`.
     """
 
-    def __init__(self, order: float = 1.0, alpha: float = 1.0) -> None:
+    def __init__(self, order: float = 1.0, alpha: float = 1.0, weights: Sequence[float] | None = None) -> None:
         self.order = order
         self.alpha = alpha
+        self.weights = _channel_weights(weights)
 
     def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
         """The mean of the ratios."""
-        error = sobolev_norm(prediction - target, grid.periods, self.order, self.alpha)
-        return (error / (sobolev_norm(target, grid.periods, self.order, self.alpha) + _FLOOR)).mean()
+        error, size = (
+            sobolev_norm(field, grid.periods, self.order, self.alpha) for field in (prediction - target, target)
+        )
+        return _channel_mean(error / (size + _FLOOR), self.weights)
 
 
 class RelativeBochner:
@@ -91,15 +113,21 @@ class RelativeBochner:
     Args:
         order: ``s``; 1 stresses fine scales, -1 coarse ones.
         alpha: weight of the mean, see `physics.norms.sobolev_norm`.
+        weights: of the channels, see `RelativeL2PerChannel`.
     """
 
-    def __init__(self, order: float = 0.0, alpha: float = 1.0) -> None:
+    def __init__(self, order: float = 0.0, alpha: float = 1.0, weights: Sequence[float] | None = None) -> None:
         self.order = order
         self.alpha = alpha
+        self.weights = _channel_weights(weights)
 
     def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
         """The mean of the ratios."""
-        return relative_bochner_error(prediction, target, grid.periods, self.order, self.alpha, floor=_FLOOR)
+        error, size = (
+            bochner_norm(sobolev_norm(field, grid.periods, self.order, self.alpha))
+            for field in (prediction - target, target)
+        )
+        return _channel_mean(error / (size + _FLOOR), self.weights)
 
 
 class TorchCFDSobolev:
@@ -125,12 +153,169 @@ class TorchCFDSobolev:
 
 
 class MeanSquaredError:
-    """``mean |prediction - target|^2``, in units of each channel's variance."""
+    """``mean |prediction - target|^2``, in units of each channel's variance.
+
+    Args:
+        weights: of the channels, see `RelativeL2PerChannel`.
+    """
+
+    def __init__(self, weights: Sequence[float] | None = None) -> None:
+        self.weights = _channel_weights(weights)
 
     def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
         """The mean over everything."""
         error, _ = _mean_squares(prediction, target, context, grid)
-        return error.mean()
+        return _channel_mean(error, self.weights)
+
+
+class FluctuationL2:
+    """``mean over (batch, time, channel) of |prediction - target| / |target - its mean along periodic axes|``.
+
+    In a channel flow the mean profile is most of the streamwise velocity, and an error that is small beside it may be a
+    large one of the turbulence, which this loss is relative to. With ``relative_to="height"`` every height counts the
+    same, not only every channel: the square of the ratio is the mean over heights of the mean square error at a height
+    over the mean square fluctuation there, ``1 / rms(y)`` being the weight of an error. "Heights" are the points of all
+    axes that are not periodic.
+
+    Args:
+        relative_to: the fluctuation of the whole ``"channel"``, or that at each ``"height"``.
+        floor: smallest fluctuation of a height, in units of the channel's, so that walls and the plane next to them,
+            where the fluctuation vanishes, do not rule; with ``relative_to="height"`` only.
+        weights: of the channels, see `RelativeL2PerChannel`.
+
+    Raises:
+        ValueError: for other ``relative_to``, for a floor outside (0, 1], for weights that are negative or all zero; in
+            use, for a grid without a periodic axis.
+    """
+
+    def __init__(
+        self,
+        relative_to: Literal["channel", "height"] = "channel",
+        floor: float = 0.05,
+        weights: Sequence[float] | None = None,
+    ) -> None:
+        if relative_to not in ("channel", "height"):
+            raise ValueError(f"Expected relative_to 'channel' or 'height' but got {relative_to!r}.")
+        if not 0 < floor <= 1:
+            raise ValueError(f"Expected a floor within (0, 1] but got {floor}.")
+        self.relative_to = relative_to
+        self.floor = floor
+        self.weights = _channel_weights(weights)
+
+    def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
+        """The mean of the ratios."""
+        lines = grid.quadrature_weights(context.coordinates)
+        homogeneous, heights = _split_axes(grid)
+        if not homogeneous:
+            raise ValueError(
+                f"Expected a periodic axis, along which a fluctuation has its mean, but none of {grid.axis_names} is; "
+                "use RelativeL2PerChannel."
+            )
+        error = _mean_along((prediction - target).square(), lines, homogeneous)
+        fluctuation = target - _mean_along(target, lines, homogeneous)
+        variance = _mean_along(fluctuation.square(), lines, homogeneous)
+        whole = _mean_along(variance, lines, heights)
+        if self.relative_to == "height":
+            scale = torch.maximum(variance, self.floor**2 * whole) + _FLOOR**2
+            ratios = _root(_mean_along(error / scale, lines, heights))
+        else:
+            ratios = _root(_mean_along(error, lines, heights)) / (_root(whole) + _FLOOR)
+        return _channel_mean(ratios.flatten(2), self.weights)
+
+
+class LogLineSpectrum:
+    """Root mean square of ``log10(E_prediction / E_target)`` over modes and heights; the mean of all channels and axes.
+
+    ``E(k, y)`` is the energy of mode ``k`` along one periodic axis, the mean over the other periodic axes, for every
+    channel and every height ``y``, the points of all axes that are not periodic: in a channel ``E(kx, y)`` and
+    ``E(kz, y)``. One means that spectra are typically a factor ten apart. It knows no phases: a field of any place and
+    the right spectrum costs nothing, so add it to a loss that knows them (`WeightedSum`).
+
+    Modes are those from 1 to below half the number of points: the mean and the mode that an even grid holds in part
+    have no say. Periodic axes that are not evenly spaced are left out.
+
+    Args:
+        kept: share of these modes that count, the lowest ones; a surrogate may not be asked for the highest.
+        floor: added to energies, in units of the channel's variance: amplitudes below its root count as none, as on
+            walls.
+        weights: of the channels, see `RelativeL2PerChannel`.
+
+    Raises:
+        ValueError: for a share outside (0, 1], a floor that is not positive, weights that are negative or all zero; in
+            use, for a grid without an evenly spaced periodic axis of three points or more.
+    """
+
+    def __init__(self, kept: float = 1.0, floor: float = 1e-8, weights: Sequence[float] | None = None) -> None:
+        if not 0 < kept <= 1:
+            raise ValueError(f"Expected a share of modes within (0, 1] but got {kept}.")
+        if not 0 < floor < math.inf:
+            raise ValueError(f"Expected a positive floor but got {floor}.")
+        self.kept = kept
+        self.floor = floor
+        self.weights = _channel_weights(weights)
+
+    def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
+        """The mean over samples, frames, channels and axes."""
+        lines = grid.quadrature_weights(context.coordinates)
+        homogeneous, heights = _split_axes(grid)
+        even = [axis for axis in homogeneous if _is_even(grid.axes[axis], context.coordinates[axis])]
+        if not even:
+            raise ValueError(
+                "Expected a periodic axis of evenly spaced points, three or more, which a line spectrum is along, but "
+                f"none of {grid.axis_names} is one; leave LogLineSpectrum out."
+            )
+        distances = []
+        for axis in even:
+            others = [other for other in homogeneous if other != axis]
+            predicted, true = (
+                torch.log10(_mean_along(self._energies(field, axis), lines, others) + self.floor)
+                for field in (prediction, target)
+            )
+            squares = (predicted - true).square().mean(3 + axis, keepdim=True)
+            distances.append(_root(_mean_along(squares, lines, heights)).flatten(2))
+        return _channel_mean(torch.stack(distances), self.weights)
+
+    def _energies(self, field: Tensor, axis: int) -> Tensor:
+        """Of the modes that count along an axis, both signs folded in."""
+        # Half precision has neither transforms nor the range of energies.
+        field = field.to(torch.promote_types(field.dtype, torch.float32))
+        count = math.ceil(self.kept * _modes(field.shape[3 + axis]))
+        modes = torch.fft.rfft(field, dim=3 + axis, norm="forward").narrow(3 + axis, 1, count)
+        return 2 * squared_magnitude(modes)
+
+
+class WeightedSum:
+    """``sum of weight * loss``.
+
+    Args:
+        losses: to add up.
+        weights: of each; one if not given.
+
+    Raises:
+        ValueError: if there are no losses, not as many weights, or weights that are negative or all zero.
+
+    Example:
+        >>> loss = WeightedSum([FluctuationL2(), LogLineSpectrum()], weights=[1.0, 0.1])
+        >>> [type(part).__name__ for part in loss.losses]
+        ['FluctuationL2', 'LogLineSpectrum']
+    """
+
+    def __init__(self, losses: list[Loss], weights: Sequence[float] | None = None) -> None:
+        weights = [1.0] * len(losses) if weights is None else weights
+        if not losses or len(weights) != len(losses):
+            raise ValueError(
+                f"Expected losses and a weight for each but got {len(losses)} losses and {len(weights)} weights."
+            )
+        self.losses = list(losses)
+        self.weights = _checked(weights)
+
+    def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
+        """The sum."""
+        parts = [
+            weight * loss.distance(prediction, target, context, grid)
+            for loss, weight in zip(self.losses, self.weights, strict=True)
+        ]
+        return torch.stack(parts).sum()
 
 
 def require_nonzero_channels(names: Sequence[str], mean: Tensor, std: Tensor) -> None:
@@ -159,6 +344,60 @@ def require_nonzero_channels(names: Sequence[str], mean: Tensor, std: Tensor) ->
 
 def _root(mean_square: Tensor) -> Tensor:
     return mean_square.clamp_min(_TINY).sqrt()
+
+
+def _channel_weights(weights: Sequence[float] | None) -> tuple[float, ...] | None:
+    return None if weights is None else _checked(weights)
+
+
+def _checked(weights: Sequence[float]) -> tuple[float, ...]:
+    found = tuple(float(weight) for weight in weights)
+    if not all(0 <= weight < math.inf for weight in found) or not any(found):
+        raise ValueError(f"Expected finite weights that are not negative, and one that is not zero, but got {found}.")
+    return found
+
+
+def _channel_mean(values: Tensor, weights: Sequence[float] | None) -> Tensor:
+    """The mean of ``values (..., channel)``, where channels may weigh differently."""
+    if weights is None:
+        return values.mean()
+    if len(weights) != values.shape[-1]:
+        raise ValueError(
+            f"Expected a weight for each of {values.shape[-1]} channels but the loss has {len(weights)}: "
+            f"{tuple(weights)}."
+        )
+    shares = values.new_tensor(weights)
+    return (values * (shares / shares.sum())).sum(-1).mean()
+
+
+def _split_axes(grid: Grid) -> tuple[list[int], list[int]]:
+    """Numbers of the periodic axes, and of those that are not."""
+    numbers = range(grid.dimension)
+    periodic = [axis for axis in numbers if grid.axes[axis].period is not None]
+    return periodic, [axis for axis in numbers if axis not in periodic]
+
+
+def _mean_along(values: Tensor, lines: Sequence[Tensor], axes: Sequence[int]) -> Tensor:
+    """Mean of ``values (batch, time, channel, *space)`` along some axes of space, kept as one, by their weights."""
+    for axis in axes:
+        shares = (lines[axis] / lines[axis].sum(-1, keepdim=True)).to(values.dtype)
+        behind = values.ndim - 4 - axis
+        shares = shares.reshape(-1, *(1,) * (2 + axis), shares.shape[-1], *(1,) * behind)
+        values = (values * shares).sum(3 + axis, keepdim=True)
+    return values
+
+
+def _modes(points: int) -> int:
+    """How many modes lie between the mean and the one of half as many waves as points."""
+    return (points - 1) // 2
+
+
+def _is_even(axis: Axis, points: Tensor) -> bool:
+    """Whether the points of a periodic axis are evenly spaced and hold a mode."""
+    if axis.period is None or not _modes(points.shape[-1]):
+        return False
+    spacing = axis.period / points.shape[-1]
+    return bool(((points.diff(dim=-1) - spacing).abs() <= _UNEVEN * spacing).all())
 
 
 def _mean_squares(prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> tuple[Tensor, Tensor]:

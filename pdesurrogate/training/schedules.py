@@ -94,6 +94,43 @@ class EpochWarmupCosine:
         return self.final_rate + 0.5 * (highest - self.final_rate) * (1 + math.cos(math.pi * done))
 
 
+class StepDecay:
+    """IFactFormer's schedule: one learning rate for a few epochs, then a fraction of it for as many, and so on.
+
+    As torch's `StepLR`, stepped once an epoch (Yang et al., arXiv:2412.18840, as released). Where training is limited
+    to fewer steps than ``epochs`` have, all are shortened alike.
+
+    Args:
+        epochs: of the fit, as ``trainer.max_epochs`` says.
+        step_epochs: epochs with one and the same rate.
+        factor: of the next rate.
+
+    Raises:
+        ValueError: for arguments out of range.
+
+    Example:
+        >>> [float(f"{StepDecay().rate(epoch, highest=5e-4):.2e}") for epoch in (0, 4, 5, 29)]
+        [0.0005, 0.0005, 0.00035, 8.4e-05]
+    """
+
+    def __init__(self, epochs: int = 30, step_epochs: int = 5, factor: float = 0.7) -> None:
+        if min(epochs, step_epochs) < 1:
+            raise ValueError(f"Expected epochs and step_epochs of at least 1 but got {epochs} and {step_epochs}.")
+        if not 0 < factor <= 1:
+            raise ValueError(f"Expected a factor within (0, 1] but got {factor}.")
+        self.epochs = epochs
+        self.step_epochs = step_epochs
+        self.factor = factor
+
+    def build(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
+        """One rate for each epoch, a step's being ``step * epochs // total_steps``."""
+        return LambdaLR(optimizer, lambda step: self.rate(min(step, total_steps) * self.epochs // total_steps, 1.0))
+
+    def rate(self, epoch: int, highest: float) -> float:
+        """Learning rate of an epoch, counted from 0."""
+        return highest * self.factor ** (epoch // self.step_epochs)
+
+
 class OneCycle:
     """PyTorch's one-cycle policy (Smith & Topin, arXiv:1708.07120); the learning rate given is the highest."""
 

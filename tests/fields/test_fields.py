@@ -120,6 +120,27 @@ def test_running_moments_survive_a_large_mean():
     assert float(moments.std) == pytest.approx(1e-2, rel=0.05)
 
 
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.sampled_from([(1,), (0, 2), (0, 1, 2)]))
+def test_running_moments_of_kept_axes_are_those_of_each_point(sizes, kept):
+    generator = torch.Generator().manual_seed(sum(sizes))
+    blocks = [10 + torch.randn(n, 2, 3, 4, 5, generator=generator, dtype=torch.float64) for n in sizes]
+    moments = RunningMoments(2, kept)
+    for block in blocks:
+        moments.update(block)
+    averaged = [0, *(2 + axis for axis in range(3) if axis not in kept)]
+    whole = torch.cat(blocks)
+    torch.testing.assert_close(moments.mean, whole.mean(averaged), rtol=1e-10, atol=0)
+    torch.testing.assert_close(moments.std, whole.var(averaged, correction=0).sqrt(), rtol=1e-7, atol=1e-9)
+
+
+def test_moments_of_a_kept_axis_need_one_grid():
+    moments = RunningMoments(1, kept=(1,))
+    moments.update(torch.zeros(2, 1, 4, 5))
+    moments.update(torch.zeros(2, 1, 3, 5))
+    with pytest.raises(ValueError, match=r"\(5,\) points along axes \(1,\), as before, but got \(6,\): a mean profile"):
+        moments.update(torch.zeros(2, 1, 4, 6))
+
+
 def test_values_that_are_not_finite_are_named():
     values = torch.zeros(3, 2, 4)
     values[1, 1, 0] = torch.nan
@@ -140,6 +161,28 @@ def test_normalizer_round_trip_and_constant_channel():
         normalizer.set_statistics(torch.zeros(3), torch.ones(3))
     with pytest.raises(ValueError, match="finite"):
         normalizer.set_statistics(torch.tensor([0.0, math.nan]), torch.ones(2))
+
+
+def test_a_normalizer_with_a_profile_is_the_plain_formula_and_goes_back():
+    generator = torch.Generator().manual_seed(0)
+    normalizer = Normalizer(2, profile=(1, 5, 1))
+    mean, std = torch.randn(2, 1, 5, 1, generator=generator), torch.tensor([2.0, 0.0])
+    normalizer.set_statistics(mean, std)
+    values = torch.randn(3, 2, 2, 4, 5, 6, generator=generator)
+    expected = (values - mean) / torch.tensor([2.0, 1.0]).reshape(2, 1, 1, 1)
+    torch.testing.assert_close(normalizer.normalize(values), expected)
+    torch.testing.assert_close(normalizer.denormalize(normalizer.normalize(values)), values)
+    restored = Normalizer(2, normalizer.profile)
+    restored.load_state_dict(normalizer.state_dict())
+    assert torch.equal(restored.mean, mean)
+    assert repr(restored) == "Normalizer(channels=2, profile=(1, 5, 1))"
+    for wrong in (torch.zeros(2), torch.zeros(2, 1, 4, 1)):
+        with pytest.raises(ValueError, match=r"a mean with \(1, 5, 1\) points along the axes but got"):
+            normalizer.set_statistics(wrong, std)
+    with pytest.raises(ValueError, match=r"a mean with no points along the axes but got \(1, 5, 1\)"):
+        Normalizer(2).set_statistics(mean, std)
+    with pytest.raises(ValueError, match="2 channels but got 3 and 2"):
+        normalizer.set_statistics(torch.zeros(3, 1, 5, 1), std)
 
 
 def test_a_trajectory_reads_lazily_and_within_its_range():

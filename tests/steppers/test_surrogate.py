@@ -136,6 +136,108 @@ def test_channels_in_another_order_are_refused(tmp_path):
         surrogate.metadata.require_same_fields(swapped, what="the data")
 
 
+CHANNEL = Grid((Axis("x", period=2.0), Axis("y", bounds=(0.0, 1.0)), Axis("z", period=1.0)))
+TUBE = Grid((Axis("x", bounds=(0.0, 1.0)), Axis("y", bounds=(0.0, 1.0)), Axis("z", period=1.0)))
+BOX = Grid((Axis("x", period=1.0), Axis("y", period=1.0), Axis("z", period=1.0)))
+POINTS = (6, 5, 4)
+
+
+@recorded
+class Shifting(nn.Module):
+    """A network that knows its grid by no place: the latest frame, mixed with its neighbor along x."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Parameter(torch.tensor([0.7, 0.2]))
+
+    def forward(self, history):
+        latest = history[:, -1:]
+        return self.mix[0] * latest + self.mix[1] * latest.roll(1, 3) ** 2
+
+
+def profiled(grid=CHANNEL, target="state", seed=0) -> Surrogate:
+    """With a random profile, deviation and increments."""
+    channels = (Channel("u", vector="velocity"), Channel("v", vector="velocity"))
+    data = Metadata("flow", grid, channels, frame_interval=0.1)
+    surrogate = Surrogate(Shifting(), data, target=target, normalization="profile")
+    surrogate.fit_profile_to(POINTS)
+    generator = torch.Generator().manual_seed(seed)
+    mean = 5 + torch.randn(2, *surrogate.normalizer.profile, generator=generator)
+    surrogate.normalizer.set_statistics(mean, torch.tensor([0.5, 2.0]))
+    surrogate.increment_rms.copy_(torch.tensor([0.1, 0.3]))
+    return surrogate
+
+
+NOWHERE = Context(tuple(torch.zeros(2, size) for size in POINTS))
+
+
+def column(*values: float) -> torch.Tensor:
+    return torch.tensor(values).reshape(-1, 1, 1, 1)
+
+
+@pytest.mark.parametrize(("grid", "profile"), [(CHANNEL, (1, 5, 1)), (TUBE, (6, 5, 1)), (BOX, (1, 1, 1))])
+def test_a_fluctuation_goes_in_and_a_state_or_an_increment_comes_out(grid, profile):
+    history = torch.randn(2, 1, 2, *POINTS, generator=torch.Generator().manual_seed(1))
+    state, increment = (profiled(grid, target) for target in ("state", "increment"))
+    assert state.normalizer.profile == profile
+    mean, deviation = state.normalizer.mean, column(0.5, 2.0)
+    with torch.no_grad():
+        output = state.network((history - mean) / deviation)
+        torch.testing.assert_close(state.step(history, NOWHERE), mean + deviation * output)
+        torch.testing.assert_close(increment.step(history, NOWHERE), history + column(0.1, 0.3) * output)
+
+
+def test_a_profile_keeps_the_translations_along_periodic_axes_and_no_others():
+    history = torch.randn(2, 1, 2, *POINTS, generator=torch.Generator().manual_seed(1))
+    surrogate = profiled()
+    with torch.no_grad():
+        found = surrogate.step(history, NOWHERE)
+        moved = surrogate.step(history.roll((2, 3), (3, 5)), NOWHERE)
+        torch.testing.assert_close(moved, found.roll((2, 3), (3, 5)))
+        assert (surrogate.step(history.roll(1, 4), NOWHERE) - found.roll(1, 4)).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("target", ["state", "increment"])
+def test_a_profile_travels_in_the_checkpoint(tmp_path, target):
+    surrogate = profiled(TUBE, target).eval()
+    path = surrogate.save(tmp_path / "model.ckpt")
+    stored = torch.load(path, weights_only=True)["pdesurrogate"]
+    assert (stored["target"], stored["normalization"], stored["profile"]) == (target, "profile", [6, 5, 1])
+    found = Surrogate.from_checkpoint(path)
+    history = torch.randn(2, 1, 2, *POINTS)
+    with torch.no_grad():
+        assert torch.equal(found.step(history, NOWHERE), surrogate.step(history, NOWHERE))
+
+
+def test_checkpoints_without_a_profile_are_what_they_were(tmp_path):
+    surrogate = Surrogate(Remembering(), metadata())
+    assert set(surrogate.specification()) == {"format", "network", "metadata", "history_frames", "target"}
+    assert surrogate.normalizer.mean.shape == (2,)
+    found = Surrogate.from_checkpoint(surrogate.save(tmp_path / "model.ckpt"))
+    assert found.normalization == "channel"
+    found.fit_profile_to((32, 32))
+    assert found.normalizer.profile == ()
+
+
+def test_points_that_are_there_already_keep_their_profile():
+    surrogate = profiled()
+    before = surrogate.normalizer.mean.clone()
+    surrogate.fit_profile_to((12, 5, 8))
+    assert torch.equal(surrogate.normalizer.mean, before)
+
+
+def test_a_mean_flow_that_is_not_there_is_refused():
+    walls = Grid((Axis("x"), Axis("y", bounds=(0.0, 1.0))))
+    with pytest.raises(ValueError, match=r"a mean flow, .* none of the axes \('x', 'y'\) of 'example' is periodic"):
+        Surrogate(Remembering(), metadata(walls), normalization="profile")
+    with pytest.raises(ValueError, match="normalization 'channel' or 'profile' but got 'plane'"):
+        Surrogate(Remembering(), metadata(), normalization="plane")
+    with pytest.raises(ValueError, match="5 points along y, as the mean profile has, but got 7; use data on the grid"):
+        profiled().step(torch.zeros(2, 1, 2, 6, 7, 4), NOWHERE)
+    # Of periodic axes any number of points.
+    profiled().step(torch.zeros(2, 1, 2, 12, 5, 8), NOWHERE)
+
+
 def test_a_conditional_checkpoint_outside_a_trainer_predicts_the_same(tmp_path):
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     torch.manual_seed(0)

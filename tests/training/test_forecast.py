@@ -12,10 +12,10 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch import nn
 
 import pdesurrogate
-from pdesurrogate.data.archive import Archive
+from pdesurrogate.data.archive import Archive, ArchiveWriter
 from pdesurrogate.data.datamodule import ForecastData
 from pdesurrogate.fields.batch import Batch
-from pdesurrogate.fields.grid import Channel, Metadata
+from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 from pdesurrogate.models.fno import FNO
 from pdesurrogate.models.specification import recorded
 from pdesurrogate.steppers.rollout import rollout
@@ -23,6 +23,7 @@ from pdesurrogate.steppers.surrogate import Surrogate
 from pdesurrogate.training.augmentation import SquareSymmetries
 from pdesurrogate.training.callbacks import PredictionArchive, ReproducibleSteps
 from pdesurrogate.training.forecast import ForecastModule
+from pdesurrogate.training.losses import FluctuationL2, LogLineSpectrum, RelativeL2PerChannel, WeightedSum
 from pdesurrogate.training.schedules import Constant, OneCycle, WarmupCosine
 
 
@@ -311,3 +312,102 @@ def test_schedules_never_exceed_the_learning_rate(schedule):
         scheduler.step()
     assert max(rates) == pytest.approx(0.5, rel=1e-2)
     assert rates[-1] <= 0.5
+
+
+def shear_flow(folder, points: int = 9, trajectories: int = 4) -> Archive:
+    """Waves of size 0.1 that travel on a mean flow of up to 10 between walls, which they do not reach."""
+    grid = Grid((Axis("x", period=1.0), Axis("y", bounds=(0.0, 1.0))))
+    metadata = Metadata("shear", grid, (Channel("velocity_x"),), frame_interval=0.1)
+    x, y = torch.arange(16, dtype=torch.float64) / 16, torch.linspace(0, 1, points, dtype=torch.float64)
+    times = 0.1 * torch.arange(8, dtype=torch.float64)
+    phases = torch.arange(float(trajectories))[:, None, None, None, None]
+    wave = torch.sin(2 * torch.pi * (x[:, None] - 2 * times[:, None, None, None]) + phases) * y * (1 - y)
+    for split in ("train", "val", "test"):
+        with ArchiveWriter(folder / f"{split}.nc", metadata, (x, y), times, trajectories) as writer:
+            writer.write(0, (40 * y * (1 - y) + 0.4 * wave).float())
+            writer.finish()
+    return Archive(folder)
+
+
+def on_fluctuations(data: ForecastData, **options) -> ForecastModule:
+    options = {"loss": FluctuationL2(), "learning_rate": 1e-2, "normalization": "profile", **options}
+    return ForecastModule(network(modes=(4, 4)), data.metadata, **options)
+
+
+@pytest.mark.parametrize("target", ["state", "increment"])
+def test_a_surrogate_of_fluctuations_learns_and_stands_alone(tmp_path, target):
+    data = ForecastData(shear_flow(tmp_path), batch_size=4)
+    module = on_fluctuations(data, target=target)
+    # Averaging weights copies the module before the statistics are gathered.
+    fit = trainer(tmp_path, max_epochs=8, callbacks=[EMAWeightAveraging(decay=0.5)])
+    fit.fit(module, data)
+    statistics = data.profile_statistics
+    assert torch.equal(module.surrogate.normalizer.mean, statistics.mean)
+    y = torch.linspace(0, 1, 9)
+    torch.testing.assert_close(statistics.mean[0, 0], 40 * y * (1 - y), rtol=0, atol=1e-3)
+    deviation = 0.4 * (y * (1 - y)).square().mean().div(2).sqrt()
+    torch.testing.assert_close(statistics.std, deviation[None], rtol=1e-2, atol=0)
+    batch = next(iter(data.test_dataloader()))
+    with torch.no_grad():
+        predicted, persistent = (
+            float(FluctuationL2().distance(each, batch.target, batch.context, data.metadata.grid))
+            for each in (module(batch), batch.history)
+        )
+    assert predicted < 0.3 * persistent
+    fit.save_checkpoint(tmp_path / "model.ckpt")
+    alone = Surrogate.from_checkpoint(tmp_path / "model.ckpt")
+    with torch.no_grad():
+        found, expected = (each.step(batch.history, batch.context) for each in (alone, module.surrogate))
+    assert torch.equal(found, expected)
+
+
+def test_a_checkpoint_with_a_profile_is_tested_on_its_own_grid_and_terms(tmp_path):
+    data = ForecastData(shear_flow(tmp_path), batch_size=4)
+    module = on_fluctuations(data)
+    trainer(tmp_path, max_epochs=1).fit(module, data)
+    path = module.surrogate.save(tmp_path / "model.ckpt")
+    again = {"ckpt_path": path, "weights_only": True, "verbose": False}
+    found = trainer(tmp_path).test(on_fluctuations(data), data, **again)
+    assert found == trainer(tmp_path).test(module, data, verbose=False)
+    with pytest.raises(ValueError, match="normalization: None in the configuration, 'profile' in the"):
+        trainer(tmp_path).test(on_fluctuations(data, normalization="channel"), data, **again)
+    (tmp_path / "fine").mkdir()
+    fine = ForecastData(shear_flow(tmp_path / "fine", points=12))
+    with pytest.raises(ValueError, match=r"profile\.1: 12 in the configuration, 9 in the checkpoint"):
+        trainer(tmp_path).test(on_fluctuations(fine), fine, **again)
+
+
+def test_a_profile_of_a_periodic_box_is_the_mean_of_the_channel(waves, tmp_path):
+    data = ForecastData(waves)
+    profile, channel = data.profile_statistics, data.statistics
+    assert profile.mean.shape == (1, 1, 1)
+    torch.testing.assert_close(profile.mean.flatten(), channel.mean)
+    assert torch.equal(profile.std, channel.std)
+    assert torch.equal(profile.increment_rms, channel.increment_rms)
+
+
+def test_losses_with_other_parts_or_weights_are_other_settings(waves, tmp_path):
+    losses = [
+        RelativeL2PerChannel(),
+        RelativeL2PerChannel(weights=[2.0]),
+        WeightedSum([FluctuationL2(), LogLineSpectrum()], [1.0, 0.1]),
+        WeightedSum([FluctuationL2(), LogLineSpectrum()], [1.0, 0.2]),
+        WeightedSum([FluctuationL2(weights=[1.0]), LogLineSpectrum()], [1.0, 0.1]),
+        WeightedSum([FluctuationL2(), LogLineSpectrum(kept=0.5)], [1.0, 0.1]),
+    ]
+    described = []
+    for loss in losses:
+        _, _, path = fitted_checkpoint(waves, tmp_path, loss=loss)
+        described.append(torch.load(path, weights_only=True)["training"]["settings"]["loss"])
+    assert all(one != other for place, one in enumerate(described) for other in described[:place])
+    module = "pdesurrogate.training.losses"
+    # Without weights, what it was before there were any.
+    assert described[0] == {"class_path": f"{module}.RelativeL2PerChannel"}
+    assert described[2] == {
+        "class_path": f"{module}.WeightedSum",
+        "losses": [
+            {"class_path": f"{module}.FluctuationL2", "relative_to": "channel", "floor": 0.05},
+            {"class_path": f"{module}.LogLineSpectrum", "kept": 1.0, "floor": 1e-8},
+        ],
+        "weights": [1.0, 0.1],
+    }

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 
 from pdesurrogate.fields.batch import Batch
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
@@ -11,12 +12,16 @@ from pdesurrogate.fields.trajectory import Context
 from pdesurrogate.physics.operators import velocity_from_vorticity
 from pdesurrogate.training.augmentation import SquareSymmetries
 from pdesurrogate.training.losses import (
+    FluctuationL2,
+    LogLineSpectrum,
+    Loss,
     MeanSquaredError,
     RelativeBochner,
     RelativeL2Joint,
     RelativeL2PerChannel,
     RelativeSobolev,
     TorchCFDSobolev,
+    WeightedSum,
     require_nonzero_channels,
 )
 
@@ -155,7 +160,10 @@ def test_mean_squared_error():
     assert float(MeanSquaredError().distance(waves(1.0), waves(0.0), CONTEXT, GRID)) == pytest.approx(0.5, rel=1e-6)
 
 
-RELATIVE = [RelativeL2PerChannel(), RelativeL2Joint(), RelativeSobolev(), RelativeBochner(), TorchCFDSobolev()]
+RELATIVE = [
+    RelativeL2PerChannel(), RelativeL2Joint(), RelativeSobolev(), RelativeBochner(), TorchCFDSobolev(),
+    FluctuationL2(), FluctuationL2("height"), LogLineSpectrum(), WeightedSum([FluctuationL2(), LogLineSpectrum()]),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("loss", RELATIVE)
@@ -173,6 +181,210 @@ def test_an_error_of_exactly_zero_has_a_finite_gradient(loss):
     prediction = waves(1.0).clone().requires_grad_()
     loss.distance(prediction, waves(1.0), CONTEXT, GRID).backward()
     assert bool(torch.isfinite(prediction.grad).all())
+
+
+WEIGHTED = [RelativeL2PerChannel, RelativeSobolev, RelativeBochner, MeanSquaredError, FluctuationL2, LogLineSpectrum]
+
+
+@pytest.mark.parametrize("kind", WEIGHTED)
+def test_weights_of_channels_are_their_shares_of_the_mean(kind):
+    prediction, target = noisy()
+    parts = [
+        kind().distance(prediction[:, :, [channel]], target[:, :, [channel]], CONTEXT, GRID) for channel in range(3)
+    ]
+    found = kind(weights=[1, 2, 0.5]).distance(prediction, target, CONTEXT, GRID)
+    torch.testing.assert_close(found, (parts[0] + 2 * parts[1] + 0.5 * parts[2]) / 3.5)
+    plain = kind().distance(prediction, target, CONTEXT, GRID)
+    torch.testing.assert_close(kind(weights=[7, 7, 7]).distance(prediction, target, CONTEXT, GRID), plain)
+
+
+@pytest.mark.parametrize("kind", WEIGHTED)
+def test_weights_that_do_not_fit_are_refused(kind):
+    prediction, target = noisy()
+    with pytest.raises(ValueError, match=r"a weight for each of 3 channels but the loss has 2: \(1\.0, 2\.0\)"):
+        kind(weights=[1, 2]).distance(prediction, target, CONTEXT, GRID)
+    for weights in ([1.0, -1.0], [0.0, 0.0], [math.nan, 1.0], []):
+        with pytest.raises(ValueError, match="finite weights that are not negative"):
+            kind(weights=weights)
+
+
+HEIGHTS = torch.tensor([0.0, 0.1, 0.4, 1.0, 1.6, 1.9, 2.0], dtype=torch.float64)
+CHANNEL = Grid((Axis("x", period=4.0), Axis("y", bounds=(0.0, 2.0)), Axis("z", period=2.0)))
+ALONG = (torch.arange(12, dtype=torch.float64) * (4 / 12), HEIGHTS, torch.arange(8, dtype=torch.float64) * (2 / 8))
+IN_CHANNEL = Context(tuple(line.expand(2, -1) for line in ALONG))
+
+
+def turbulent(seed: int = 0, mean: float = 10.0) -> torch.Tensor:
+    """``(2, 3, 2, 12, 7, 8)``: noise that vanishes on the walls, about a mean profile of the first channel."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (HEIGHTS * (2 - HEIGHTS))[:, None]
+    profile = mean * shape * torch.tensor([1.0, 0.0], dtype=torch.float64).reshape(2, 1, 1, 1)
+    return shape * torch.randn(2, 3, 2, 12, 7, 8, generator=generator, dtype=torch.float64) + profile
+
+
+def mean_over_heights(values: torch.Tensor) -> torch.Tensor:
+    """By the widths between the middles of the points, ``(..., 7)``."""
+    faces = torch.cat([HEIGHTS[:1], (HEIGHTS[1:] + HEIGHTS[:-1]) / 2, HEIGHTS[-1:]])
+    return (values * faces.diff()).sum(-1) / 2
+
+
+def test_fluctuation_loss_is_relative_to_the_fluctuation():
+    prediction, target = turbulent(1), turbulent(0)
+    error = mean_over_heights((prediction - target).square().mean((-3, -1)))
+    fluctuation = target - target.mean((-3, -1), keepdim=True)
+    size = mean_over_heights(fluctuation.square().mean((-3, -1)))
+    found = FluctuationL2().distance(prediction, target, IN_CHANNEL, CHANNEL)
+    torch.testing.assert_close(found, (error / size).sqrt().mean(), rtol=1e-5, atol=0)
+    # A mean flow of any size changes nothing; the plain relative error it drowns.
+    faster = [field + 100 * (target.new_tensor([1.0, 0.0]).reshape(2, 1, 1, 1)) for field in (prediction, target)]
+    torch.testing.assert_close(FluctuationL2().distance(*faster, IN_CHANNEL, CHANNEL), found)
+    assert RelativeL2PerChannel(weights=[1, 0]).distance(*faster, IN_CHANNEL, CHANNEL) < 0.05 * found
+
+
+def test_by_height_every_height_counts_the_same():
+    target = turbulent()
+    loss = FluctuationL2("height", floor=1e-6)
+    rms = (target - target.mean((-3, -1), keepdim=True)).square().mean((-3, -1), keepdim=True).sqrt()
+    # An error of a tenth of the fluctuation at each height; walls, where nothing moves, have none.
+    found = loss.distance(target + 0.1 * rms, target, IN_CHANNEL, CHANNEL)
+    within = mean_over_heights((HEIGHTS * (2 - HEIGHTS) > 0).double())
+    torch.testing.assert_close(found, 0.1 * within.sqrt(), rtol=1e-5, atol=0)
+    one = torch.zeros(7, dtype=torch.float64)
+    one[1] = 0.1
+    near_wall = loss.distance(target + one[:, None] * rms, target, IN_CHANNEL, CHANNEL)
+    expected = (mean_over_heights(one.square())).sqrt()
+    torch.testing.assert_close(near_wall, expected, rtol=1e-5, atol=0)
+    assert FluctuationL2().distance(target + one[:, None] * rms, target, IN_CHANNEL, CHANNEL) < 0.5 * near_wall
+
+
+def test_walls_where_nothing_moves_count_as_a_share_of_the_channel():
+    target = turbulent()
+    slip = torch.zeros(7, dtype=torch.float64)
+    slip[0] = 0.3
+    prediction = target + slip[:, None]
+    fluctuation = target - target.mean((-3, -1), keepdim=True)
+    whole = mean_over_heights(fluctuation.square().mean((-3, -1)))
+    found = FluctuationL2("height", floor=0.1).distance(prediction, target, IN_CHANNEL, CHANNEL)
+    expected = (mean_over_heights(slip.square()) / (0.01 * whole)).sqrt().mean()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+    periodic = [loss.distance(*noisy(), CONTEXT, GRID) for loss in (FluctuationL2(), FluctuationL2("height"))]
+    torch.testing.assert_close(*periodic, rtol=1e-5, atol=0)  # without walls there is one height
+
+
+def test_line_spectra_are_compared_by_their_logarithms_at_every_height():
+    target = turbulent(mean=0.0)
+    spectra = LogLineSpectrum(floor=1e-30)
+    factors = torch.tensor([1.0, 2.0, 3.0, 1.0, 0.5, 1.0, 1.0], dtype=torch.float64)
+    found = spectra.distance(factors[:, None] * target, target, IN_CHANNEL, CHANNEL)
+    expected = mean_over_heights((2 * factors.log10()).square()).sqrt()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+    # Ten times the amplitude is a hundred times the energy, at all heights but the walls.
+    within = mean_over_heights((HEIGHTS * (2 - HEIGHTS) > 0).double())
+    tenfold = spectra.distance(10 * target, target, IN_CHANNEL, CHANNEL)
+    torch.testing.assert_close(tenfold, 2 * within.sqrt(), rtol=1e-5, atol=0)
+
+
+def test_line_spectra_know_neither_phase_nor_mean():
+    target = turbulent(mean=0.0)
+    moved = target.roll((5, 3), (-3, -1)).flip(-1) + 4.0
+    assert float(LogLineSpectrum().distance(moved, target, IN_CHANNEL, CHANNEL)) < 1e-10
+    assert float(LogLineSpectrum().distance(turbulent(1), target, IN_CHANNEL, CHANNEL)) > 0.1
+
+
+def test_line_spectra_equal_the_plain_formula_and_leave_the_highest_modes_out():
+    prediction, target = turbulent(1), turbulent()
+    for kept, counts in ((1.0, (5, 3)), (0.5, (3, 2))):
+        expected = []
+        for axis, other, count in ((-3, -1, counts[0]), (-1, -3, counts[1])):
+            energies = [
+                2 * torch.fft.rfft(field, dim=axis, norm="forward").abs().square().mean(other, keepdim=True)
+                for field in (prediction, target)
+            ]
+            ratio = ((energies[0] + 1e-8).log10() - (energies[1] + 1e-8).log10()).narrow(axis, 1, count)
+            expected.append(mean_over_heights(ratio.square().mean((-3, -1))).sqrt().mean())
+        found = LogLineSpectrum(kept).distance(prediction, target, IN_CHANNEL, CHANNEL)
+        torch.testing.assert_close(found, sum(expected) / 2)
+    high = target + 0.1 * torch.cos(2 * torch.pi * 5 * ALONG[0] / 4)[:, None, None]
+    assert float(LogLineSpectrum(0.5).distance(high, target, IN_CHANNEL, CHANNEL)) < 1e-10
+    assert float(LogLineSpectrum().distance(high, target, IN_CHANNEL, CHANNEL)) > 1e-2
+
+
+def test_line_spectra_are_differentiable_and_safe_in_single_and_half_precision():
+    prediction, target = turbulent(1)[:1, :1, :, :5, :4, :3], turbulent()[:1, :1, :, :5, :4, :3]
+    context = Context((ALONG[0][None, :5] * 12 / 5, HEIGHTS[None, :4], ALONG[2][None, :3] * 8 / 3))
+    assert torch.autograd.gradcheck(
+        lambda field: LogLineSpectrum(floor=1e-2).distance(field, target, context, CHANNEL),
+        prediction.clone().requires_grad_(),
+    )
+    whole = LogLineSpectrum().distance(turbulent(1), turbulent(), IN_CHANNEL, CHANNEL)
+    single = LogLineSpectrum().distance(turbulent(1).float(), turbulent().float(), IN_CHANNEL, CHANNEL)
+    torch.testing.assert_close(single.double(), whole, rtol=1e-4, atol=0)
+    half = LogLineSpectrum().distance(turbulent(1).bfloat16(), turbulent().float(), IN_CHANNEL, CHANNEL)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half.double(), whole, rtol=0.1, atol=0)
+    still = torch.zeros(2, 3, 2, 12, 7, 8, requires_grad=True)
+    LogLineSpectrum().distance(still, turbulent().float(), IN_CHANNEL, CHANNEL).backward()
+    assert bool(torch.isfinite(still.grad).all())
+
+
+def test_what_has_no_fluctuation_or_spectrum_is_refused():
+    walled = Grid((Axis("x", bounds=(0.0, 4.0)), Axis("y", bounds=(0.0, 2.0)), Axis("z", bounds=(0.0, 2.0))))
+    fields = turbulent(1), turbulent()
+    with pytest.raises(ValueError, match=r"a periodic axis.*none of \('x', 'y', 'z'\) is; use RelativeL2PerChannel"):
+        FluctuationL2().distance(*fields, IN_CHANNEL, walled)
+    with pytest.raises(ValueError, match=r"evenly spaced points, three or more.*leave LogLineSpectrum out"):
+        LogLineSpectrum().distance(*fields, IN_CHANNEL, walled)
+    uneven = ALONG[0].clone()
+    uneven[3] += 0.05
+    context = Context(tuple(line.expand(2, -1) for line in (uneven, *ALONG[1:])))
+    # Along z alone.
+    thin = Grid((Axis("x", bounds=(-1.0, 5.0)), *CHANNEL.axes[1:]))
+    assert torch.isfinite(LogLineSpectrum().distance(*fields, context, thin))
+    assert torch.isfinite(LogLineSpectrum().distance(*fields, context, CHANNEL))
+    line = Grid((CHANNEL.axes[0],))
+    with pytest.raises(ValueError, match=r"none of \('x',\) is one"):
+        LogLineSpectrum().distance(fields[0][..., 0, 0], fields[1][..., 0, 0], Context((uneven[None],)), line)
+    for options, message in (
+        ({"kept": 0.0}, "share of modes within"),
+        ({"kept": 1.5}, "share of modes within"),
+        ({"floor": 0.0}, "positive floor"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            LogLineSpectrum(**options)
+    with pytest.raises(ValueError, match="'channel' or 'height' but got 'plane'"):
+        FluctuationL2("plane")
+    with pytest.raises(ValueError, match=r"a floor within \(0, 1\] but got 0"):
+        FluctuationL2("height", floor=0)
+
+
+def test_a_weighted_sum_adds_up():
+    fields = turbulent(1), turbulent()
+    parts = FluctuationL2("height"), LogLineSpectrum()
+    first, second = (loss.distance(*fields, IN_CHANNEL, CHANNEL) for loss in parts)
+    found = WeightedSum(list(parts), [1.0, 0.1]).distance(*fields, IN_CHANNEL, CHANNEL)
+    torch.testing.assert_close(found, first + 0.1 * second)
+    torch.testing.assert_close(WeightedSum(list(parts)).distance(*fields, IN_CHANNEL, CHANNEL), first + second)
+    with pytest.raises(ValueError, match="2 losses and 1 weights"):
+        WeightedSum(list(parts), [1.0])
+    with pytest.raises(ValueError, match="0 losses and 0 weights"):
+        WeightedSum([])
+    with pytest.raises(ValueError, match="not negative"):
+        WeightedSum(list(parts), [1.0, -0.1])
+
+
+def test_a_weighted_sum_is_configured_by_class_paths():
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--loss", type=Loss)
+    module = "pdesurrogate.training.losses"
+    parts = [
+        {"class_path": f"{module}.FluctuationL2", "init_args": {"relative_to": "height", "weights": [1, 2, 2]}},
+        {"class_path": f"{module}.LogLineSpectrum", "init_args": {"kept": 0.5}},
+    ]
+    given = {"class_path": f"{module}.WeightedSum", "init_args": {"losses": parts, "weights": [1.0, 0.1]}}
+    loss = parser.instantiate_classes(parser.parse_object({"loss": given})).loss
+    assert isinstance(loss, WeightedSum)
+    assert [type(part) for part in loss.losses] == [FluctuationL2, LogLineSpectrum]
+    assert (loss.weights, loss.losses[0].weights, loss.losses[1].kept) == ((1.0, 0.1), (1.0, 2.0, 2.0), 0.5)
 
 
 def metadata(**changes) -> Metadata:

@@ -1,11 +1,15 @@
-"""The shipped configurations: that all can be read, and that those of SineNet's paper have its sizes."""
+"""The shipped configurations: that all can be read, and that those of published networks have their sizes."""
 
 from __future__ import annotations
+
+import contextlib
+import math
 
 import pytest
 import torch
 import yaml
 from jsonargparse import ArgumentError
+from torch.utils.flop_counter import FlopCounterMode
 
 from pdesurrogate.cli.train import ForecastCLI
 from pdesurrogate.data.catalog import config_path, configs_directory
@@ -40,12 +44,27 @@ SMALL = {
     "fno_small": 424_438,
     "dilated_resnet_small": 132_995,
 }
+# At the friction Reynolds number of 180.
+CHANNEL = {"ifactformer_m": 1_163_331, "ifactformer_m_feb2025": 1_181_763, "ifactformer_o": 1_071_171}
+CHANNEL_RIVALS = {
+    "fno_parameters": 1_163_391,
+    "ifno_parameters": 1_164_675,
+    "fno_compute": 264_615_363,
+    "ifno_compute": 32_368_899,
+}
+# Of one forward in the authors' order of operations, grid 32 x 33 x 16, batch 1.
+CHANNEL_FLOPS = 92.2e9
 NAMES = sorted(path.relative_to(configs_directory()).as_posix() for path in configs_directory().rglob("*.yaml"))
 
 
-def network(name, channels=3, history_frames=4, device="meta"):
-    """Of the configuration ``ns2d_velocity/NAME``, for these inputs."""
-    specification = yaml.safe_load(config_path(f"ns2d_velocity/{name}").read_text())["model"]["network"]
+def values_of(name, folder="ns2d_velocity"):
+    """Of the configuration ``FOLDER/NAME``."""
+    return yaml.safe_load(config_path(f"{folder}/{name}").read_text())
+
+
+def network(name, channels=3, history_frames=4, device="meta", folder="ns2d_velocity"):
+    """Of the configuration ``FOLDER/NAME``, for these inputs."""
+    specification = values_of(name, folder)["model"]["network"]
     inputs = {"channels": channels, "history_frames": history_frames}
     with torch.device(device):
         return build({**specification, "init_args": {**specification["init_args"], **inputs}})
@@ -119,7 +138,7 @@ def test_a_preset_has_the_published_number_of_parameters(name):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_preset_is_trained_as_published(name):
-    values = yaml.safe_load(config_path(f"ns2d_velocity/{name}").read_text())
+    values = values_of(name)
     model, data = values["model"], values["data"]
     assert (model["learning_rate"], model["weight_decay"], model["target"]) == (2e-4, 1e-5, "state")
     assert (data["batch_size"], data["history_frames"], values["trainer"]["max_epochs"]) == (32, 4, 50)
@@ -139,10 +158,95 @@ def test_a_small_network_has_its_size_and_runs_on_the_data(name):
 
 def test_small_networks_are_trained_alike_and_those_of_waves_are_of_one_size():
     def shared(name):
-        values = yaml.safe_load(config_path(f"ns2d_velocity/{name}").read_text())
+        values = values_of(name)
         del values["model"]["network"]
         return values
 
     assert all(shared(name) == shared("sinenet_small_k1") for name in SMALL)
     for name in (*(f"sinenet_small_k{waves}" for waves in (1, 2, 4)), "unet_small"):
         assert SMALL[name] == pytest.approx(420_000, rel=5e-3)
+
+
+# The channel.
+
+
+def test_no_configuration_of_the_filtered_channel_is_without_its_number_of_parameters():
+    folder = "filtered_channel/"
+    names = {name.removeprefix(folder).removesuffix(".yaml") for name in NAMES if name.startswith(folder)}
+    assert names == CHANNEL.keys() | CHANNEL_RIVALS.keys()
+    for name, expected in {**CHANNEL, **CHANNEL_RIVALS}.items():
+        assert count(network(name, 3, 1, folder="filtered_channel")) == expected
+        assert f"{expected:,} parameters" in config_path(f"filtered_channel/{name}").read_text()
+
+
+@pytest.mark.parametrize("name", [*CHANNEL, *CHANNEL_RIVALS])
+def test_networks_of_the_channel_are_trained_as_published(name):
+    values = values_of(name, "filtered_channel")
+    model, data = values["model"], values["data"]
+    assert (model["learning_rate"], model["weight_decay"], model["target"]) == (5e-4, 0.01, "state")
+    assert model["loss"]["class_path"].endswith(".RelativeL2Joint")
+    assert model["schedule"]["class_path"].endswith(".StepDecay")
+    assert model["schedule"]["init_args"] == {"epochs": 30, "step_epochs": 5, "factor": 0.7}
+    assert (data["batch_size"], data.get("history_frames", 1), data.get("target_frames", 1)) == (5, 1, 1)
+    assert data["adapter"]["class_path"].endswith(".ChannelNumpy")
+    assert data["adapter"]["init_args"]["compat"] == "reference"
+    assert values["trainer"] == {"max_epochs": 30, "accelerator": "auto"}
+    assert values["seed_everything"] == 1234
+
+
+def test_our_own_channel_is_one_option_away(parser):
+    path = config_path("filtered_channel/ifactformer_m")
+    changes = ["--data.adapter", "pdesurrogate.data.archive.Archive", "--data.adapter.path", "runs/data/channel_180"]
+    assert " ".join(changes) in path.read_text()
+    parsed = parser.parse_args(["fit", "-c", str(path), *changes])
+    assert parsed.fit.data.adapter.init_args.as_dict() == {"path": "runs/data/channel_180"}
+
+
+def test_rivals_of_ifactformer_have_its_parameters_or_its_cost(monkeypatch):
+    # Autocast knows nothing of the device on which nothing is computed.
+    monkeypatch.setattr(torch, "autocast", lambda *arguments, **options: contextlib.nullcontext())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)
+    own = flops(network("ifactformer_m", 3, 1, folder="filtered_channel"))
+    for kind in ("fno", "ifno"):
+        assert CHANNEL_RIVALS[f"{kind}_parameters"] == pytest.approx(CHANNEL["ifactformer_m"], rel=0.01)
+    cost = {name: flops(network(name, 3, 1, folder="filtered_channel")) for name in CHANNEL_RIVALS}
+    for kind in ("fno", "ifno"):
+        assert cost[f"{kind}_compute"] == pytest.approx(own, rel=0.1)
+        assert cost[f"{kind}_compute"] == pytest.approx(CHANNEL_FLOPS, rel=0.1)
+    for name, operations in cost.items():
+        text = config_path(f"filtered_channel/{name}").read_text()
+        assert f"{operations / 1e9:.3g} GFLOP, " in text
+        assert f"{own / 1e9:.3g} GFLOP" in text
+
+
+def flops(built):
+    """Of one forward on the published grid, products and FFTs."""
+    aten = torch.ops.aten
+    transforms = dict.fromkeys((aten._fft_r2c, aten._fft_c2c, aten._fft_c2r), transform_flops)
+    counter = FlopCounterMode(
+        display=False, custom_mapping={aten.bmm: product_flops, aten.baddbmm_: added_product_flops, **transforms}
+    )
+    with torch.no_grad(), counter:
+        built(torch.empty(1, 1, 3, 32, 33, 16, device="meta"))
+    return counter.get_total_flops()
+
+
+def product_flops(left, right, *others, out_val=None):
+    """Of a batch of matrices; torch itself counts complex numbers as real ones."""
+    return (8 if left.is_complex() else 2) * left.numel() * right.shape[-1]
+
+
+def added_product_flops(added, left, right, *others, out_val=None, **options):
+    """As `product_flops`; torch itself leaves out those that are added in place."""
+    return product_flops(left, right)
+
+
+def transform_flops(values, axes, *others, out_val=None):
+    """The usual ``5 n log2(n)`` for each complex transform, half of it for a real one."""
+    lengths = math.prod(max(values.shape[axis], out_val.shape[axis]) for axis in axes)
+    both_complex = values.is_complex() and out_val.is_complex()
+    return round((5 if both_complex else 2.5) * max(values.numel(), out_val.numel()) * math.log2(lengths))
+
+
+for _count in (product_flops, added_product_flops, transform_flops):
+    _count._get_raw = True  # given tensors rather than shapes

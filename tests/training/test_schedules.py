@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pdesurrogate.training.schedules import EpochWarmupCosine, WarmupCosine
+from pdesurrogate.training.schedules import EpochWarmupCosine, StepDecay, WarmupCosine
 
 # Learning rates of the authors' run by epoch, and the place of the last digit that is known of each.
 PUBLISHED = {
@@ -79,3 +79,42 @@ def test_a_scheduler_that_is_stepped_past_the_end_stays_at_its_last_rate():
 def test_impossible_schedules_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         EpochWarmupCosine(**arguments)
+
+
+@pytest.mark.parametrize("steps_per_epoch", [1, 7])
+def test_steps_of_decay_are_those_of_torch_once_an_epoch(steps_per_epoch):
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=5e-4)
+    theirs = torch.optim.lr_scheduler.StepLR(optimizer, step_size=5, gamma=0.7)
+    found = rates(StepDecay(), 30 * steps_per_epoch, highest=5e-4)
+    for epoch in range(30):
+        own = found[epoch * steps_per_epoch : (epoch + 1) * steps_per_epoch]
+        assert own == pytest.approx([theirs.get_last_lr()[0]] * steps_per_epoch, rel=1e-12)
+        optimizer.step()
+        theirs.step()
+
+
+def test_steps_of_decay_come_in_time_where_there_are_fewer_steps_than_epochs():
+    assert rates(StepDecay(), 6, highest=1.0) == pytest.approx([0.7**step for step in range(6)])
+
+
+def test_a_decay_that_is_stepped_past_the_end_stays_at_the_rate_of_the_epoch_after_it():
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = StepDecay(epochs=2, step_epochs=1, factor=0.5).build(optimizer, 2)
+    for _ in range(5):
+        optimizer.step()
+        scheduler.step()
+    assert scheduler.get_last_lr() == [0.25]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"epochs": 0}, "epochs and step_epochs of at least 1 but got 0 and 5"),
+        ({"step_epochs": 0}, "epochs and step_epochs of at least 1 but got 30 and 0"),
+        ({"factor": 0.0}, r"factor within \(0, 1\] but got 0.0"),
+        ({"factor": 1.5}, r"factor within \(0, 1\] but got 1.5"),
+    ],
+)
+def test_impossible_decays_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        StepDecay(**arguments)
