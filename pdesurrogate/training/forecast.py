@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pdesurrogate.data.datamodule import ForecastData
 from pdesurrogate.fields.batch import Batch
+from pdesurrogate.fields.trajectory import Context
 from pdesurrogate.models.specification import specification_of
 from pdesurrogate.steppers.base import Stepper
 from pdesurrogate.steppers.rollout import rollout
@@ -19,6 +20,7 @@ from pdesurrogate.steppers.surrogate import CHECKPOINT_KEY, Normalization, Surro
 from pdesurrogate.steppers.wrappers import wrapped, wrappers_of
 from pdesurrogate.training.augmentation import Augmentation
 from pdesurrogate.training.losses import Loss, RelativeL2PerChannel, require_nonzero_channels
+from pdesurrogate.training.own_rollouts import OwnRollouts
 from pdesurrogate.training.schedules import Schedule, WarmupCosine
 
 Unroll = Literal["backpropagate", "push_forward"]
@@ -49,10 +51,11 @@ class ForecastModule(lightning.LightningModule):
             says which they were, and an evaluation puts them back.
         start_from: a checkpoint of the same surrogate, trained in another way, whose weights and statistics training
             starts from; its settings and its training time travel on in the new checkpoint.
+        own_rollouts: also trains on the surrogate's own rollouts, by their statistics.
 
     Statistics of the training split are fitted when a fit starts and travel in the checkpoint. Logged:
-    ``train/loss``; ``val/relative_l2`` and ``test/relative_l2``, mean over the rollout, and ``.../relative_l2_last`` of
-    its last frame.
+    ``train/loss``, and with own rollouts ``train/statistics`` and ``train/rollout_age``; ``val/relative_l2`` and
+    ``test/relative_l2``, mean over the rollout, and ``.../relative_l2_last`` of its last frame.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class ForecastModule(lightning.LightningModule):
         augmentation: Augmentation | None = None,
         wrappers: list[Callable[[Stepper], nn.Module]] | None = None,
         start_from: str | None = None,
+        own_rollouts: OwnRollouts | None = None,
     ) -> None:
         super().__init__()
         if not learning_rate > 0 or weight_decay < 0 or input_noise < 0:
@@ -91,6 +95,7 @@ class ForecastModule(lightning.LightningModule):
         # In a tuple no wrapper is a module of this one: their parameters are the surrogate's, under its own names.
         self._stepper = (stepper,)
         self.start_from = start_from
+        self.own_rollouts = own_rollouts
         self._started_with: dict[str, Any] = {}
         self.training_seconds = 0.0
         self._trained = False
@@ -170,6 +175,14 @@ class ForecastModule(lightning.LightningModule):
         prediction, target = self._unrolled(batch._replace(history=history))
         loss = self._loss(prediction, target, batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(history))
+        return loss if self.own_rollouts is None else loss + self._loss_of_own_rollouts(self.own_rollouts, batch)
+
+    def _loss_of_own_rollouts(self, own: OwnRollouts, batch: Batch) -> Tensor:
+        def forecast(history: Tensor, context: Context, frames: int) -> Tensor:
+            return self._chain(history, Batch(history, history[:, :0], context), frames)
+
+        loss = own.loss(forecast, batch, self._deviation, self.surrogate.metadata.grid)
+        self.log_dict({"train/statistics": loss, "train/rollout_age": own.mean_age}, batch_size=len(batch.history))
         return loss
 
     def _unrolled(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -276,6 +289,8 @@ class ForecastModule(lightning.LightningModule):
         if self._fit_started is not None:
             seconds += time.perf_counter() - self._fit_started
         checkpoint[CHECKPOINT_KEY] = self.surrogate.specification()
+        if self.own_rollouts is not None:
+            checkpoint["own_rollouts"] = self.own_rollouts.state_dict()
         checkpoint["training"] = {
             "seed": self._data.seed,
             "settings": self.settings,
@@ -306,6 +321,7 @@ class ForecastModule(lightning.LightningModule):
             "max_steps": trainer.max_steps,
             "precision": str(trainer.precision),
             **({"wrappers": wrappers} if wrappers else {}),
+            **({"own_rollouts": _described(self.own_rollouts)} if self.own_rollouts else {}),
             **({"start_from": self._started_with.get("settings")} if self.start_from else {}),
         }
 
@@ -330,6 +346,8 @@ class ForecastModule(lightning.LightningModule):
         if CHECKPOINT_KEY not in checkpoint:
             raise ValueError(f"Expected a checkpoint of pdesurrogate but it has no {CHECKPOINT_KEY!r} entry.")
         self._require_same(checkpoint[CHECKPOINT_KEY])
+        if self.own_rollouts is not None:
+            self.own_rollouts.load_state_dict(checkpoint.get("own_rollouts", {}))
         self._trained = True
         self.training_seconds = float((checkpoint.get("training") or {}).get("wall_time_s", 0.0))
 
@@ -355,7 +373,8 @@ def _described(part: object | None) -> dict[str, Any] | None:
     """Class and attributes of a loss, schedule or augmentation in plain values, and those of the objects it holds."""
     if part is None:
         return None
-    attributes = {name: _plain(value) for name, value in vars(part).items() if value is not None}
+    shown = {name: value for name, value in vars(part).items() if value is not None and not name.startswith("_")}
+    attributes = {name: _plain(value) for name, value in shown.items()}
     return {"class_path": f"{type(part).__module__}.{type(part).__qualname__}", **attributes}
 
 

@@ -234,22 +234,37 @@ class LogLineSpectrum:
     Modes are those from 1 to below half the number of points: the mean and the mode that an even grid holds in part
     have no say. Periodic axes that are not evenly spaced are left out.
 
+    With ``averaged_over="batch"`` energies are those of all samples and frames together. One frame's spectrum scatters
+    about that of its flow, and so does its logarithm; over a batch that averages out, and frames far from the first can
+    be held to the statistics of turbulence where nobody can predict them.
+
     Args:
         kept: share of these modes that count, the lowest ones; a surrogate may not be asked for the highest.
         floor: added to energies, in units of the channel's variance: amplitudes below its root count as none, as on
             walls.
         weights: of the channels, see `RelativeL2PerChannel`.
+        averaged_over: what an energy is the mean of before its logarithm is taken: one ``"frame"``, or the ``"batch"``.
 
     Raises:
-        ValueError: for a share outside (0, 1], a floor that is not positive, weights that are negative or all zero; in
-            use, for a grid without an evenly spaced periodic axis of three points or more.
+        ValueError: for a share outside (0, 1], a floor that is not positive, weights that are negative or all zero,
+            other ``averaged_over``; in use, for a grid without an evenly spaced periodic axis of three points or more.
     """
 
-    def __init__(self, kept: float = 1.0, floor: float = 1e-8, weights: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        kept: float = 1.0,
+        floor: float = 1e-8,
+        weights: Sequence[float] | None = None,
+        averaged_over: Literal["frame", "batch"] = "frame",
+    ) -> None:
         if not 0 < kept <= 1:
             raise ValueError(f"Expected a share of modes within (0, 1] but got {kept}.")
         if not 0 < floor < math.inf:
             raise ValueError(f"Expected a positive floor but got {floor}.")
+        if averaged_over not in ("frame", "batch"):
+            raise ValueError(f"Expected averaged_over 'frame' or 'batch' but got {averaged_over!r}.")
+        # A loss of frames is recorded as it was before there was a choice.
+        self.averaged_over = None if averaged_over == "frame" else averaged_over
         self.kept = kept
         self.floor = floor
         self.weights = _channel_weights(weights)
@@ -268,12 +283,15 @@ class LogLineSpectrum:
         for axis in even:
             others = [other for other in homogeneous if other != axis]
             predicted, true = (
-                torch.log10(_mean_along(self._energies(field, axis), lines, others) + self.floor)
+                torch.log10(self._averaged(_mean_along(self._energies(field, axis), lines, others)) + self.floor)
                 for field in (prediction, target)
             )
             squares = (predicted - true).square().mean(3 + axis, keepdim=True)
             distances.append(_root(_mean_along(squares, lines, heights)).flatten(2))
         return _channel_mean(torch.stack(distances), self.weights)
+
+    def _averaged(self, energies: Tensor) -> Tensor:
+        return energies if self.averaged_over is None else energies.mean((0, 1), keepdim=True)
 
     def _energies(self, field: Tensor, axis: int) -> Tensor:
         """Of the modes that count along an axis, both signs folded in."""
@@ -282,6 +300,69 @@ class LogLineSpectrum:
         count = math.ceil(self.kept * _modes(field.shape[3 + axis]))
         modes = torch.fft.rfft(field, dim=3 + axis, norm="forward").narrow(3 + axis, 1, count)
         return 2 * squared_magnitude(modes)
+
+
+class PlaneMoments:
+    """How far means and stresses over planes are from the target's: the profiles that a flow between walls is known by.
+
+    At every height, means over the periodic axes, all samples and all frames: of each channel, and of the products of
+    any two channels' fluctuations about the mean of their plane. The distance is the root mean square over heights of
+    the difference of means in units of the target's fluctuation, the mean of all channels, plus the Frobenius distance
+    of the covariances relative to the target's, over all heights. It knows neither phases nor scales: add it to losses
+    that know them.
+
+    Raises:
+        ValueError: in use, for a grid without a periodic axis.
+    """
+
+    def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
+        """The sum of both."""
+        lines = grid.quadrature_weights(context.coordinates)
+        homogeneous, heights = _split_axes(grid)
+        if not homogeneous:
+            raise ValueError(f"Expected a periodic axis, to take means along, but none of {grid.axis_names} is one.")
+        means, stresses = [], []
+        for field in (prediction, target):
+            mean = _mean_along(field, lines, homogeneous)
+            fluctuation = field - mean
+            products = (fluctuation.unsqueeze(2) * fluctuation.unsqueeze(3)).flatten(2, 3)
+            means.append(mean.mean((0, 1), keepdim=True))
+            stresses.append(_mean_along(products, lines, homogeneous).mean((0, 1), keepdim=True))
+        # Heights of all samples are alike here: planes of different grids have no common mean.
+        one = [line[:1] for line in lines]
+        channels = prediction.shape[2]
+        variance = _mean_along(stresses[1][:, :, :: channels + 1], one, heights)
+        drift = _mean_along((means[0] - means[1]).square(), one, heights)
+        error, size = (
+            _mean_along(each.square(), one, heights).sum() for each in (stresses[0] - stresses[1], stresses[1])
+        )
+        return (_root(drift) / (_root(variance) + _FLOOR)).mean() + _root(error) / (_root(size) + _FLOOR)
+
+
+class FirstFrames:
+    """A loss of the first predicted frames alone.
+
+    Beyond the time over which a chaotic flow can be predicted, a distance from the one true frame teaches a network to
+    predict the mean. There its statistics may still be right: ``WeightedSum([FirstFrames(FluctuationL2(), 3),
+    LogLineSpectrum(averaged_over="batch")])``.
+
+    Args:
+        loss: of these frames.
+        frames: how many; all if there are fewer.
+
+    Raises:
+        ValueError: if ``frames`` is below 1.
+    """
+
+    def __init__(self, loss: Loss, frames: int) -> None:
+        if frames < 1:
+            raise ValueError(f"Expected at least one frame but got {frames}.")
+        self.loss = loss
+        self.frames = frames
+
+    def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
+        """The loss of them."""
+        return self.loss.distance(prediction[:, : self.frames], target[:, : self.frames], context, grid)
 
 
 class WeightedSum:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import io
-import math
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,7 +14,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.nn import functional
 
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 from pdesurrogate.fields.trajectory import Context
@@ -23,6 +23,7 @@ from pdesurrogate.models.specification import build, specification_of
 from pdesurrogate.steppers.surrogate import Surrogate
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+PLAIN = Path(__file__).parents[2] / "benchmarks" / "speed" / "plain_ifactformer.py"
 
 SIZES = {
     "in_dim": 3,
@@ -131,77 +132,15 @@ def distance(left: Tensor, right: Tensor) -> float:
     return float(((left - right).norm() / right.norm()).detach())
 
 
-def plain(state: dict[str, Tensor], options: dict[str, Any], fields: Tensor, places: list[Tensor]) -> Tensor:
-    """The authors' function step by step, ``(batch, time, x, y, z, channel)`` to ``(batch, x, y, z, channel)``."""
-    batch, frames, nx, ny, nz, channels = fields.shape
-    heads, width, size = options["heads"], options["dim_head"], options["dim"]
-    chained, february = options["model"] == "IFactFormer_o", options.get("variant") == "feb2025"
-    stacked = fields.permute(0, 5, 1, 2, 3, 4).reshape(batch, channels, frames, -1)
-    lifted = functional.conv2d(stacked, state["to_in.0.weight"], state["to_in.0.bias"], groups=channels)
-    lifted = functional.conv2d(functional.gelu(lifted), state["to_in.2.weight"])
-    h = lifted.reshape(batch, size, nx, ny, nz).permute(0, 2, 3, 4, 1)
-    grid = torch.stack(torch.meshgrid(*places, indexing="ij"), dim=-1)
-    for layer in range(options["depth"]):
-        block = {
-            name.removeprefix(f"encoder.layers.{layer}."): value
-            for name, value in state.items()
-            if name.startswith(f"encoder.layers.{layer}.")
-        }
-        phases = 2 * math.pi * (grid @ block["0.0._B"])
-        code = torch.cat([phases.sin(), phases.cos()], dim=-1)
-        h = h + functional.linear(code, block["0.1.weight"], block["0.1.bias"])
-        for _ in range(options["n_layer"]):
-            normal = functional.layer_norm(h, (size,), block["1.in_norm.weight"], block["1.in_norm.bias"])
-            values = functional.linear(normal, block["1.to_v.weight"])
-            values = values.reshape(batch, nx, ny, nz, heads, width).permute(0, 4, 1, 2, 3, 5)
-            entered = functional.linear(normal, block["1.to_in.weight"])
-            kx, ky, kz = (plain_kernel(block, axis, entered, places[axis], heads) for axis in range(3))
-            if chained:
-                w = torch.einsum("bhij,bhjmsc->bhimsc", kx, values)
-                w = torch.einsum("bhlm,bhimsc->bhilsc", ky, w)
-                w = torch.einsum("bhrs,bhilsc->bhilrc", kz, w)
-            else:
-                terms = (("bhij,bhjmsc->bhimsc", kx), ("bhlm,bhimsc->bhilsc", ky), ("bhrs,bhilsc->bhilrc", kz))
-                w = torch.cat([torch.einsum(formula, kernel, values) for formula, kernel in terms], dim=-1)
-            w = w.permute(0, 2, 3, 4, 1, 5).flatten(4)
-            if february:
-                w = (w - w.mean((2, 3, 4), keepdim=True)) / (w.var((2, 3, 4), keepdim=True, correction=0) + 1e-5).sqrt()
-                first, second = "1.to_out.1.weight", "1.to_out.3.weight"
-            else:
-                w = functional.instance_norm(w.movedim(-1, 1)).movedim(1, -1)
-                first, second = "1.to_out.2.weight", "1.to_out.4.weight"
-            change = functional.linear(functional.gelu(functional.linear(w, block[first])), block[second])
-            if february:
-                change = functional.gelu(functional.linear(change, block["1.to_out_1.0.weight"]))
-                change = functional.linear(change, block["1.to_out_1.2.weight"])
-            h = h + change / options["n_layer"]
-    hidden = functional.gelu(functional.linear(h, state["simple_to_out.1.weight"][..., 0]))
-    return functional.linear(hidden, state["simple_to_out.3.weight"][..., 0], state["simple_to_out.3.bias"])
-
-
-def plain_kernel(block: dict[str, Tensor], axis: int, entered: Tensor, places: Tensor, heads: int) -> Tensor:
-    """The kernel ``(batch, heads, n, n)`` of an axis."""
-    letter, number = "xyz"[axis], (0, 1, 1)[axis]
-    reducer, kernel = f"1.to_{letter}.{number}.", f"1.low_rank_kernel_{letter}."
-    means = functional.linear(entered, block[f"{reducer}to_in.weight"]).mean(
-        [each for each in (1, 2, 3) if each != 1 + axis]
-    )
-    scale, shift = block[f"{reducer}out_ffn.norm.weight"], block[f"{reducer}out_ffn.norm.bias"]
-    means = functional.layer_norm(means, means.shape[-1:], scale, shift)
-    layers = [
-        (block[f"{reducer}out_ffn.fn.net.{i}.weight"], block[f"{reducer}out_ffn.fn.net.{i}.bias"]) for i in (0, 3)
-    ]
-    gate, passed = functional.linear(means, *layers[0]).chunk(2, dim=-1)
-    summary = functional.linear(functional.gelu(gate) * passed, *layers[1])
-    turns = (places * 64)[:, None] * block[f"{kernel}pos_emb.inv_freq"]
-    turns = torch.cat([turns, turns], dim=-1)
-    rotated = []
-    for name in ("to_q", "to_k"):
-        features = functional.linear(summary, block[f"{kernel}{name}.weight"])
-        features = features.unflatten(-1, (heads, -1)).transpose(1, 2)
-        low, high = features.chunk(2, dim=-1)
-        rotated.append(features * turns.cos() + torch.cat([-high, low], dim=-1) * turns.sin())
-    return torch.einsum("bhic,bhjc->bhij", *rotated)
+@pytest.fixture(scope="module")
+def plain() -> ModuleType:
+    """The rival of the benchmark: the authors' function in torch's own layers, sharing no code with ours."""
+    specification = importlib.util.spec_from_file_location("plain_ifactformer", PLAIN)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
 
 
 @pytest.mark.parametrize(
@@ -216,44 +155,33 @@ def plain_kernel(block: dict[str, Tensor], axis: int, entered: Tensor, places: T
         {"in_dim": 2, "out_dim": 1, "heads": 3, "dim_head": 6, "n_layer": 1},
     ],
 )
-def test_equals_a_plain_implementation(changes: dict[str, Any]) -> None:
+def test_equals_a_plain_implementation(plain: ModuleType, changes: dict[str, Any]) -> None:
     config = {**SIZES, **changes}
-    with torch.device("meta"):
-        shapes = IFactFormer(
-            config["in_dim"],
-            config["in_time_window"],
-            target_channels=config["out_dim"],
-            width=config["dim"],
-            heads=config["heads"],
-            head_width=config["dim_head"],
-            iterations=config["n_layer"],
-            depth=config["depth"],
-            attention="parallel" if config["model"].endswith("m") else "chained",
-            variant=config.get("variant", "head"),
-        )
-    state = reference_state(shapes)
-    for name in state:
+    torch.manual_seed(0)
+    peer = plain.PlainIFactFormer(**config).double()
+    state = peer.state_dict()
+    for number, (name, values) in enumerate(state.items()):
         if name.endswith("inv_freq"):
-            pairs = torch.arange(3 * config["dim_head"] // 2, dtype=torch.float64)
-            state[name] = 10000 ** (-2 * pairs / (3 * config["dim_head"]))
+            features = 3 * config["dim_head"]
+            values.copy_(10000 ** (-torch.arange(0, features, 2, dtype=torch.float64) / features))
+        else:
+            values.copy_(0.4 * fields(*values.shape, seed=number))
     network = IFactFormer.from_reference(config, state)
     history, places = fields(2, config["in_time_window"], config["in_dim"], *SPACE), coordinates(*SPACE)
-    for parameter in state.values():
-        parameter.requires_grad_()
-    expected = plain(state, config, history.movedim(2, -1), places)
-    predicted = network(history, coordinates=places)[:, 0].movedim(1, -1)
+    expected = peer(history, places)
+    predicted = network(history, coordinates=places)
     # Variances are far above the norm's epsilon here, so it is no excuse.
     assert distance(predicted, expected) < 1e-12
     # Without coordinates the network takes the authors'.
-    assert distance(network(history)[:, 0].movedim(1, -1), expected) < 1e-12
+    assert distance(network(history), expected) < 1e-12
 
     (expected - 1).square().sum().backward()
     (predicted - 1).square().sum().backward()
-    gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
+    gradients, parameters = ({n: each.grad for n, each in one.named_parameters()} for one in (network, peer))
     for translation in network.reference_translations():
         (name,) = translation.sources
         if gradients.get(translation.name) is not None:
-            assert distance(gradients[translation.name], translation.join(state[name].grad)) < 1e-10, name
+            assert distance(gradients[translation.name], translation.join(parameters[name])) < 1e-10, name
 
 
 def test_loads_strictly_and_names_what_does_not_fit() -> None:

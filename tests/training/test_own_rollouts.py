@@ -1,0 +1,169 @@
+"""Training on a surrogate's own rollouts: which states are kept, which begin anew, and what is learned from them."""
+
+from __future__ import annotations
+
+import warnings
+
+import lightning
+import pytest
+import torch
+from torch import nn
+
+from pdesurrogate.data.datamodule import ForecastData
+from pdesurrogate.fields.batch import Batch
+from pdesurrogate.fields.grid import Axis, Grid
+from pdesurrogate.fields.trajectory import Context
+from pdesurrogate.models.fno import FNO
+from pdesurrogate.models.specification import recorded
+from pdesurrogate.steppers.surrogate import load_checkpoint
+from pdesurrogate.training.callbacks import ReproducibleSteps
+from pdesurrogate.training.forecast import ForecastModule
+from pdesurrogate.training.losses import LogLineSpectrum, MeanSquaredError, PlaneMoments
+from pdesurrogate.training.own_rollouts import OwnRollouts
+from pdesurrogate.training.schedules import Constant
+
+GRID = Grid((Axis("x", period=1.0),))
+ONE = torch.ones(1, 1)
+
+
+def batch(size=4, value=1.0, parameter=7.0):
+    history = torch.full((size, 1, 1, 8), value)
+    context = Context((torch.arange(8).expand(size, -1) / 8,), parameters=torch.full((size, 1), parameter))
+    return Batch(history, torch.zeros(size, 1, 1, 8), context)
+
+
+def growing(factor):
+    def forecast(history, context, frames):
+        return torch.cat([history[:, -1:] * factor ** (number + 1) for number in range(frames)], 1)
+
+    return forecast
+
+
+def test_states_go_on_from_step_to_step():
+    own = OwnRollouts(MeanSquaredError(), weight=2.0, states=4, frames=3, renewal=0.0)
+    losses = [own.loss(growing(2.0), batch(), ONE, GRID).item() for _ in range(2)]
+    # Every state is taken in every step: 2, 4, 8, then 16, 32, 64.
+    assert losses == [2 * (4 + 16 + 64) / 3, 2 * (256 + 1024 + 4096) / 3]
+    assert own.mean_age == 6
+    assert own.state_dict()["history"].unique().tolist() == [64.0]
+
+
+def test_more_states_than_samples_take_turns():
+    torch.manual_seed(0)
+    own = OwnRollouts(MeanSquaredError(), states=12, frames=1, renewal=0.0)
+    for _ in range(60):
+        own.loss(growing(1.0), batch(), ONE, GRID)
+    assert own.mean_age == 60 * 4 / 12
+
+
+def test_states_beyond_the_bounds_begin_anew_from_the_batch():
+    own = OwnRollouts(MeanSquaredError(), states=4, frames=1, renewal=0.0, bounds=(-3.0, 3.0))
+    own.loss(growing(5.0), batch(parameter=1.0), ONE, GRID)
+    assert own.state_dict()["history"].unique().tolist() == [5.0]
+    own.loss(growing(1.0), batch(value=2.0, parameter=9.0), ONE, GRID)
+    stored = own.state_dict()
+    assert stored["history"].unique().tolist() == [2.0]
+    assert stored["context"][0].unique().tolist() == [9.0]
+    assert own.mean_age == 1
+
+
+def test_what_overflows_costs_nothing_and_begins_anew():
+    own = OwnRollouts(MeanSquaredError(), states=4, frames=2, renewal=0.0)
+    weight = torch.ones((), requires_grad=True)
+    loss = own.loss(lambda history, context, frames: history * weight * torch.inf, batch(), ONE, GRID)
+    assert loss.item() == 0
+    assert own.loss(growing(1.0), batch(), ONE, GRID).item() == 0.5
+
+
+def test_renewal_is_now_and_then():
+    torch.manual_seed(0)
+    own = OwnRollouts(MeanSquaredError(), states=8, frames=1, renewal=0.25)
+    for _ in range(400):
+        own.loss(growing(1.0), batch(8), ONE, GRID)
+    # Ages are those of a geometric distribution.
+    assert 2 < own.mean_age < 6
+
+
+def test_numbers_out_of_range_are_refused():
+    for wrong in ({"states": 0}, {"frames": 0}, {"weight": 0.0}, {"renewal": 1.5}):
+        with pytest.raises(ValueError, match="states >= 1, frames >= 1, weight > 0"):
+            OwnRollouts(MeanSquaredError(), **wrong)
+    with pytest.raises(ValueError, match="low < high"):
+        OwnRollouts(MeanSquaredError(), bounds=(1.0, 1.0))
+
+
+@recorded
+class Gain(nn.Module):
+    """The latest frame times one number, which starts too large."""
+
+    def __init__(self, start: float = 1.1, channels: int = 1, history_frames: int = 1) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(start))
+
+    def forward(self, history):
+        return self.gain * history[:, -1:]
+
+
+def trainer_for(folder, **options):
+    return lightning.Trainer(
+        accelerator="cpu", logger=False, default_root_dir=folder, enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False, use_distributed_sampler=False, limit_val_batches=0,
+        callbacks=[ReproducibleSteps()], **options,
+    )  # fmt: skip
+
+
+def module_for(waves, network=None, **options):
+    own = OwnRollouts(LogLineSpectrum(averaged_over="batch"), **{"states": 8, "frames": 2, **options})
+    return ForecastModule(
+        network or FNO(channels=1, modes=(3, 3), width=4, layers=1),
+        waves.metadata,
+        own_rollouts=own,
+        schedule=Constant(),
+    )
+
+
+def test_what_the_mean_error_damps_own_rollouts_keep_alive(waves, tmp_path):
+    def gain(own):
+        module = ForecastModule(
+            Gain(1.0), waves.metadata, own_rollouts=own, learning_rate=5e-3, weight_decay=0.0, loss=MeanSquaredError()
+        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            trainer_for(tmp_path, max_steps=80).fit(module, ForecastData(waves, batch_size=4))
+        return module.surrogate.network.gain.item()
+
+    # Waves travel, which a gain cannot do: the least error is that of a smaller wave, which dies out in a rollout.
+    damped = gain(None)
+    alive = gain(OwnRollouts(PlaneMoments(), weight=10.0, states=8, bounds=(-20.0, 20.0)))
+    assert damped < 0.9
+    assert alive == pytest.approx(1.0, abs=0.03)
+
+
+def test_a_run_that_was_cut_goes_on_with_its_states(waves, tmp_path):
+    def run(module, steps, checkpoint=None):
+        trainer = trainer_for(tmp_path, max_steps=steps)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            trainer.fit(module, ForecastData(waves, batch_size=4), ckpt_path=checkpoint, weights_only=True)
+        trainer.save_checkpoint(tmp_path / f"{steps}.ckpt")
+        return module
+
+    torch.manual_seed(0)
+    networks = [FNO(channels=1, modes=(3, 3), width=4, layers=1) for _ in range(2)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    whole = module_for(waves, networks[0])
+    run(whole, 9)
+    cut = module_for(waves, networks[1])
+    run(cut, 5)
+    again = module_for(waves)
+    run(again, 9, tmp_path / "5.ckpt")
+    for name, value in whole.state_dict().items():
+        # Other places in memory, other orders of sums: round-off, where another state would be seen at once.
+        assert torch.allclose(again.state_dict()[name], value, atol=1e-6), name
+    states = [module.own_rollouts.state_dict() for module in (again, whole)]
+    assert torch.allclose(states[0]["history"], states[1]["history"], atol=1e-4)
+    assert torch.equal(states[0]["ages"], states[1]["ages"])
+    settings = load_checkpoint(tmp_path / "9.ckpt")["training"]["settings"]["own_rollouts"]
+    assert settings["statistics"]["averaged_over"] == "batch"
+    assert settings["states"] == 8
+    assert not any(name.startswith("_") for name in settings)

@@ -1,0 +1,98 @@
+"""Losses of statistics over a batch: they know no phases, and what they are equal to by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_losses import ALONG, CHANNEL, GRID, IN_CHANNEL, mean_over_heights, turbulent
+
+from pdesurrogate.fields.grid import Axis, Grid
+from pdesurrogate.fields.trajectory import Context
+from pdesurrogate.training.losses import (
+    FirstFrames,
+    FluctuationL2,
+    LogLineSpectrum,
+    MeanSquaredError,
+    PlaneMoments,
+)
+
+
+def test_spectra_of_a_batch_scatter_less_than_those_of_frames():
+    prediction, target = turbulent(1, 0.0), turbulent(0, 0.0)
+    alone = LogLineSpectrum().distance(prediction, target, IN_CHANNEL, CHANNEL)
+    together = LogLineSpectrum(averaged_over="batch").distance(prediction, target, IN_CHANNEL, CHANNEL)
+    assert together < 0.6 * alone
+
+
+def test_spectra_of_a_batch_do_not_mind_the_order_of_its_frames():
+    target = turbulent(0, 0.0)
+    shuffled = target.flip(0, 1)
+    loss = LogLineSpectrum(averaged_over="batch")
+    assert loss.distance(shuffled, target, IN_CHANNEL, CHANNEL) < 1e-10
+    assert LogLineSpectrum().distance(shuffled, target, IN_CHANNEL, CHANNEL) > 0.1
+    # Twice the amplitude is 0.6 decades, however it is averaged; walls have no energy to compare.
+    twice = LogLineSpectrum(floor=1e-30, averaged_over="batch").distance(2 * target, target, IN_CHANNEL, CHANNEL)
+    inside = torch.tensor([0, 1, 1, 1, 1, 1, 0], dtype=torch.float64)
+    assert twice == pytest.approx(0.60206 * float(mean_over_heights(inside)) ** 0.5, rel=1e-4)
+
+
+def test_a_loss_of_frames_is_recorded_as_before_there_was_a_choice():
+    assert LogLineSpectrum().averaged_over is None
+    with pytest.raises(ValueError, match="'frame' or 'batch' but got 'time'"):
+        LogLineSpectrum(averaged_over="time")
+
+
+def test_moments_equal_the_plain_formula():
+    prediction, target = turbulent(1, 9.0), turbulent(0)
+    means = [field.mean((0, 1, 3, 5)) for field in (prediction, target)]
+    stresses = []
+    for field in (prediction, target):
+        fluctuation = field - field.mean((3, 5), keepdim=True)
+        stresses.append(torch.einsum("btixyz,btjxyz->ijy", fluctuation, fluctuation) / (2 * 3 * 12 * 8))
+    variance = mean_over_heights(torch.stack([stresses[1][0, 0], stresses[1][1, 1]]))
+    drift = (mean_over_heights((means[0] - means[1]).square()) / variance).sqrt().mean()
+    error, size = (mean_over_heights(each.square()).sum().sqrt() for each in (stresses[0] - stresses[1], stresses[1]))
+    found = PlaneMoments().distance(prediction, target, IN_CHANNEL, CHANNEL)
+    torch.testing.assert_close(found, drift + error / size, rtol=1e-5, atol=0)
+
+
+def test_moments_know_neither_place_nor_time():
+    target = turbulent()
+    elsewhere = target.roll((5, 3), (-3, -1)).flip(0, 1)
+    assert PlaneMoments().distance(elsewhere, target, IN_CHANNEL, CHANNEL) < 1e-6
+    flipped = target * target.new_tensor([1.0, -1.0]).reshape(2, 1, 1, 1)  # the sign of the shear stress
+    assert PlaneMoments().distance(flipped, target, IN_CHANNEL, CHANNEL) > 1e-3
+
+
+def test_an_amplitude_that_is_off_costs_what_it_does_to_the_stresses():
+    target = turbulent(mean=0.0)
+    target = target - target.mean((3, 5), keepdim=True)
+    found = PlaneMoments().distance(1.1 * target, target, IN_CHANNEL, CHANNEL)
+    assert float(found) == pytest.approx(0.21, rel=1e-3)
+
+
+def test_gradients_are_finite_also_where_nothing_differs():
+    target = turbulent().float()
+    for loss in (PlaneMoments(), LogLineSpectrum(averaged_over="batch")):
+        prediction = target.clone().requires_grad_()
+        loss.distance(prediction, target, IN_CHANNEL, CHANNEL).backward()
+        assert torch.isfinite(prediction.grad).all()
+
+
+def test_first_frames_are_those_of_the_loss_on_them_alone():
+    prediction, target = turbulent(1), turbulent(0)
+    inner = FluctuationL2()
+    for frames in (1, 2, 5):
+        expected = inner.distance(prediction[:, :frames], target[:, :frames], IN_CHANNEL, CHANNEL)
+        assert FirstFrames(inner, frames).distance(prediction, target, IN_CHANNEL, CHANNEL) == expected
+    with pytest.raises(ValueError, match="at least one frame but got 0"):
+        FirstFrames(MeanSquaredError(), 0)
+
+
+def test_moments_need_a_periodic_axis():
+    closed = Grid((Axis("x"), Axis("y"), Axis("z")))
+    with pytest.raises(ValueError, match="to take means along"):
+        PlaneMoments().distance(turbulent(), turbulent(), Context(tuple(line[None] for line in ALONG)), closed)
+    square = torch.randn(2, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    context = Context(tuple(points.expand(2, -1) for points in GRID.uniform_coordinates((16, 16))))
+    assert PlaneMoments().distance(square, square, context, GRID) < 1e-6
