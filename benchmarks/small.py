@@ -182,8 +182,15 @@ TASKS = (
             named("ifactformer_o_small", "IFactFormer-o"),
             named("ifactformer_o_unit_small", "IFactFormer-o, unit kernels"),
             Trained("fno_small", (0, 1, 2), options=("--name", "FNO")),
-            named("fno_light_small", "FNO, as many parameters"),
+            named("fno_light_small", "FNO, light"),
             named("ifno_small", "IFNO"),
+            # How far each way to long rollouts gets, at little cost; then the best of them where errors are least.
+            named("fno_light_small_noise", "FNO, light, noise"),
+            named("fno_light_small_unrolled", "FNO, light, unrolled"),
+            named("fno_light_small_unrolled_statistics", "FNO, light, unrolled with statistics"),
+            named("fno_light_small_own_rollouts", "FNO, light, own rollouts"),
+            named("fno_small_own_rollouts", "FNO, own rollouts"),
+            named("ifactformer_small_own_rollouts", "IFactFormer-m, own rollouts"),
         ),
         (),
         # What is three bulk velocities fast is no channel flow any more.
@@ -193,6 +200,19 @@ TASKS = (
             ("les_dynamic_smagorinsky", "LES, dynamic Smagorinsky"),
             ("les_wale", "LES, WALE"),
         ),
+    ),
+    # 6,000 h / U_b, some 390 turnovers h / u_tau.
+    Task(
+        "channel_minimal_180_10000",
+        "channel_minimal_180",
+        ("--start-frame", "1", "--frames", "10"),
+        (
+            named("fno_small_own_rollouts", "FNO, own rollouts"),
+            named("ifactformer_small_own_rollouts", "IFactFormer-m, own rollouts"),
+        ),
+        (),
+        options=("--free-run", "10000", "--bounds", "-3", "3"),
+        steppers=(("les_none", "LES without a model"),),
     ),
 )
 
