@@ -117,6 +117,13 @@ def table(found: Sequence[Sequence[Report]]) -> list[str]:
     return lines
 
 
+def of_data(report: Report) -> str:
+    """The friction Reynolds number of the data with its standard error."""
+    curves = free_run_curves(report)
+    name = "friction_reynolds_number_truth"
+    return f"{float(curves[name]):.1f} ± {float(curves[f'{name}_standard_error']):.1f}"
+
+
 def draw(found: Sequence[Sequence[Report]], target: Path) -> None:
     """Profiles in wall units of the first seeds that lasted."""
     chosen = [group[0] for group in found if group[0].attributes["scores"][f"{PREFIX}survival"]["value"] == 1]
@@ -137,7 +144,22 @@ def main() -> int:
     arguments = parser.parse_args()
     found = models(arguments.reports)
     draw(found, arguments.out.with_suffix(".png"))
-    lines = ["# Surrogates of a turbulent channel", "", *table(found)]
+    about = found[0][0].attributes["data"]
+    frames = found[0][0].curves.sizes[f"{PREFIX}time"]
+    lines = [
+        "# Surrogates of a turbulent channel",
+        "",
+        f"Data {about['name']}, {about['trajectories']} test trajectories. One step: relative to the fluctuation of each "
+        f"component, mean over all windows. Free run: {frames} frames; Re_tau of the data is {of_data(found[0][0])}; "
+        "distances relative to the data's statistics, L1 norm over the height; spectra: root mean square of the "
+        "logarithm over all modes, planes and components; in band: share of the numbers that are within two standard "
+        "errors of the difference. Mean ± sample standard deviation over seeds; in brackets how many of them lasted. What "
+        "is compared, and how, stands at the top of `benchmarks/channel_surrogates.py`.",
+        "",
+        f"![mean velocity, rms and shear stress of free runs]({arguments.out.with_suffix('.png').name})",
+        "",
+        *table(found),
+    ]
     arguments.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
     return 0

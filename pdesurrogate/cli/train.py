@@ -54,11 +54,15 @@ def _data_seed(seed_everything: bool | int) -> int:
     return seed_everything if not isinstance(seed_everything, bool) else 0
 
 
-def best_checkpoint() -> ModelCheckpoint:
-    """Keeps ``best.ckpt`` by validation rollout error and ``last.ckpt``, in ``checkpoints/`` of the log directory."""
-    return ModelCheckpoint(
-        monitor="val/relative_l2", filename="best", save_last=True, auto_insert_metric_name=False, save_top_k=1
-    )
+def kept_checkpoints() -> list[ModelCheckpoint]:
+    """``best.ckpt`` by validation rollout error and ``last.ckpt`` of every epoch, in ``checkpoints/`` of the log directory.
+
+    Two callbacks, since the ``save_last`` of one writes only when there is a new best: an interrupted run would go on
+    from there.
+    """
+    best = ModelCheckpoint(monitor="val/relative_l2", filename="best", auto_insert_metric_name=False, save_top_k=1)
+    last = ModelCheckpoint(filename="last", save_top_k=1, enable_version_counter=False, save_on_train_epoch_end=True)
+    return [best, last]
 
 
 def _with_config_files(argv: list[str]) -> list[str]:
@@ -84,7 +88,7 @@ def main(argv: list[str]) -> int:
             ForecastData,
             save_config_kwargs={"overwrite": True},
             trainer_defaults={
-                "callbacks": [best_checkpoint(), ReproducibleSteps(), PredictionArchive()],
+                "callbacks": [*kept_checkpoints(), ReproducibleSteps(), PredictionArchive()],
                 "logger": [
                     {
                         "class_path": f"lightning.pytorch.loggers.{name}",

@@ -145,11 +145,8 @@ class Surrogate(nn.Module):
             return self.normalizer.denormalize(output)
         scale = self.increment_rms.reshape(-1, *(1,) * self.metadata.grid.dimension)
         # The network gives increments from the latest given frame, also where it gives several frames at once.
-        if self.target == "convected_increment" and output.shape[1] > 1:
-            frames = output.shape[1]
-            latest = self._carried(latest.expand(-1, frames, *latest.shape[2:]), range(1, frames + 1))
-        elif self.target == "convected_increment":
-            latest = history[:, -1:]
+        if self.target == "convected_increment":
+            latest = self._carried(latest.expand(-1, output.shape[1], *latest.shape[2:]), range(1, output.shape[1] + 1))
         return latest + output * scale
 
     def _carried(self, frames: Tensor, times: Sequence[int]) -> Tensor:
