@@ -149,12 +149,13 @@ def main() -> int:
     lines = [
         "# Surrogates of a turbulent channel",
         "",
-        f"Data {about['name']}, {about['trajectories']} test trajectories. One step: relative to the fluctuation of each "
-        f"component, mean over all windows. Free run: {frames} frames; Re_tau of the data is {of_data(found[0][0])}; "
+        f"Data {about['name']}, {about['trajectories']} test trajectories. One step: relative to the fluctuation of "
+        f"each component, mean over all windows. Free run: {frames} frames. Re_tau of the data "
+        f"{of_data(found[0][0])}; "
         "distances relative to the data's statistics, L1 norm over the height; spectra: root mean square of the "
         "logarithm over all modes, planes and components; in band: share of the numbers that are within two standard "
-        "errors of the difference. Mean ± sample standard deviation over seeds; in brackets how many of them lasted. What "
-        "is compared, and how, stands at the top of `benchmarks/channel_surrogates.py`.",
+        "errors of the difference. Mean ± sample standard deviation over seeds; in brackets how many of them lasted. "
+        "What is compared, and how, stands at the top of `benchmarks/channel_surrogates.py`.",
         "",
         f"![mean velocity, rms and shear stress of free runs]({arguments.out.with_suffix('.png').name})",
         "",

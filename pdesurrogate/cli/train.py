@@ -55,7 +55,7 @@ def _data_seed(seed_everything: bool | int) -> int:
 
 
 def kept_checkpoints() -> list[ModelCheckpoint]:
-    """``best.ckpt`` by validation rollout error and ``last.ckpt`` of every epoch, in ``checkpoints/`` of the log directory.
+    """``best.ckpt`` by validation rollout error and ``last.ckpt`` of every epoch, in ``checkpoints/`` of the logs.
 
     Two callbacks, since the ``save_last`` of one writes only when there is a new best: an interrupted run would go on
     from there.

@@ -306,10 +306,10 @@ class PlaneMoments:
     """How far means and stresses over planes are from the target's: the profiles that a flow between walls is known by.
 
     At every height, means over the periodic axes, all samples and all frames: of each channel, and of the products of
-    any two channels' fluctuations about the mean of their plane. The distance is the root mean square over heights of
-    the difference of means in units of the target's fluctuation, the mean of all channels, plus the Frobenius distance
-    of the covariances relative to the target's, over all heights. It knows neither phases nor scales: add it to losses
-    that know them.
+    any two channels' fluctuations about the mean of their plane, each in units of the target's fluctuation over all
+    heights, so that weak components count as strong ones. The distance is the root mean square over heights of the
+    difference of means, the mean of all channels, plus the Frobenius distance of the covariances relative to the
+    target's, over all heights. It knows neither phases nor scales: add it to losses that know them.
 
     Raises:
         ValueError: in use, for a grid without a periodic axis.
@@ -321,22 +321,21 @@ class PlaneMoments:
         homogeneous, heights = _split_axes(grid)
         if not homogeneous:
             raise ValueError(f"Expected a periodic axis, to take means along, but none of {grid.axis_names} is one.")
-        means, stresses = [], []
-        for field in (prediction, target):
-            mean = _mean_along(field, lines, homogeneous)
-            fluctuation = field - mean
-            products = (fluctuation.unsqueeze(2) * fluctuation.unsqueeze(3)).flatten(2, 3)
-            means.append(mean.mean((0, 1), keepdim=True))
-            stresses.append(_mean_along(products, lines, homogeneous).mean((0, 1), keepdim=True))
         # Heights of all samples are alike here: planes of different grids have no common mean.
         one = [line[:1] for line in lines]
-        channels = prediction.shape[2]
-        variance = _mean_along(stresses[1][:, :, :: channels + 1], one, heights)
-        drift = _mean_along((means[0] - means[1]).square(), one, heights)
+        planes = [_mean_along(field, lines, homogeneous) for field in (prediction, target)]
+        fluctuation = _mean_along((target - planes[1]).square(), lines, homogeneous).mean((0, 1), keepdim=True)
+        scale = _root(_mean_along(fluctuation, one, heights)) + _FLOOR
+        stresses = []
+        for field, mean in zip((prediction, target), planes, strict=True):
+            units = (field - mean) / scale
+            products = (units.unsqueeze(2) * units.unsqueeze(3)).flatten(2, 3)
+            stresses.append(_mean_along(products, lines, homogeneous).mean((0, 1), keepdim=True))
+        drift = (planes[0].mean((0, 1), keepdim=True) - planes[1].mean((0, 1), keepdim=True)) / scale
         error, size = (
             _mean_along(each.square(), one, heights).sum() for each in (stresses[0] - stresses[1], stresses[1])
         )
-        return (_root(drift) / (_root(variance) + _FLOOR)).mean() + _root(error) / (_root(size) + _FLOOR)
+        return _root(_mean_along(drift.square(), one, heights)).mean() + _root(error) / (_root(size) + _FLOOR)
 
 
 class FirstFrames:
