@@ -103,7 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--free-run",
-        type=int,
+        type=_frames,
         metavar="N",
         help="of a channel: also roll out N frames, beyond the end of the truth, and compare their statistics with "
         "those of all frames of the data",
@@ -119,6 +119,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="cpu, cuda, ...; default: a GPU if there is one")
     parser.add_argument("--no-figures", action="store_true", help="write the report alone")
     return parser
+
+
+def _frames(text: str) -> int:
+    """A number of frames, as argparse takes a type."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"Expected a number of frames of at least 1 but got {text!r}.")
+    return int(text)
 
 
 def main(argv: list[str]) -> int:
@@ -167,6 +174,8 @@ def _evaluate(arguments: argparse.Namespace, argv: list[str], device: str, *, wr
             command=shlex.join(["pdesurrogate", "evaluate", *argv]),
             on_batch=progress,
         )
+    if writes:
+        report.save(arguments.out)  # what follows may refuse the data or take long
     if arguments.one_step:
         with progress_bar("single steps", unit="windows") as progress:
             report = add_one_step(report, evaluator, stepper, trajectories, on_batch=progress)
@@ -179,7 +188,7 @@ def _evaluate(arguments: argparse.Namespace, argv: list[str], device: str, *, wr
     if misalignment is not None:
         report = add_misalignment(report, misalignment)
     if writes:
-        report.save(arguments.out)  # before the sweep, which may refuse the data or take long
+        report.save(arguments.out)
     if arguments.solver_sweep is not None:
         validation = archive.trajectories("val")
         report = with_solver_sweep(report, evaluator, stepper, trajectories, validation, arguments.solver_sweep or None)
@@ -207,7 +216,7 @@ def _misalignment(stepper: Stepper, trajectories: Sequence[Trajectory], device: 
     from pdesurrogate.steppers.surrogate import Surrogate
 
     if not isinstance(stepper, Surrogate):
-        raise ValueError("Expected the checkpoint of one SineNet for --misalignment; leave the option out.")
+        raise ValueError("Expected the checkpoint of one SineNet alone for --misalignment; leave the option out.")
     return measure_misalignment(stepper.to(device), shuffled_windows(trajectories, stepper))
 
 
@@ -317,45 +326,47 @@ def _read_yaml(path: Path) -> Any:
 
 def _model(arguments: argparse.Namespace, archive: Archive, device: str) -> tuple[Stepper, ModelCard]:
     if arguments.checkpoint is not None:
-        stepper, card = surrogate_from(*arguments.checkpoint)
+        stepper, card = surrogate_from(*arguments.checkpoint, wrap=arguments.wrap)
     elif arguments.coarse_solver is not None:
         from pdesurrogate.evaluation.baselines import coarse_solver
 
         stepper, card = coarse_solver(archive.trajectories("val"), arguments.coarse_solver, device)
     else:
         stepper, card = stepper_from(arguments.stepper)
-    if arguments.wrap is not None:
-        stepper, card = _wrapped_anew(stepper, card, arguments.wrap)
+    if arguments.wrap is not None and arguments.checkpoint is None:
+        from pdesurrogate.steppers.wrappers import wrappers_of
+
+        stepper = _wrapped_by(arguments.wrap, stepper)
+        card = replace(card, config={**card.config, "wrappers": wrappers_of(stepper)})
     return stepper, card if arguments.name is None else replace(card, name=arguments.name)
 
 
-def _wrapped_anew(stepper: Stepper, card: ModelCard, path: Path) -> tuple[Stepper, ModelCard]:
-    """The stepper with what a YAML file says around it, in the place of what a checkpoint was trained with."""
+def _wrapped_by(path: Path, stepper: Stepper) -> Stepper:
+    """The stepper with what a YAML file says around it."""
     from jsonargparse import ArgumentError, ArgumentParser
     from torch import nn
 
     from pdesurrogate.steppers.base import Stepper
-    from pdesurrogate.steppers.surrogate import Surrogate
-    from pdesurrogate.steppers.wrappers import innermost, wrapped, wrappers_of
+    from pdesurrogate.steppers.wrappers import wrapped
 
-    if isinstance(innermost(stepper), Surrogate):
-        stepper = innermost(stepper)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--wrap", type=list[Callable[[Stepper], nn.Module]])
     try:
         config = parser.parse_object({"wrap": _read_yaml(path)})
-        around = wrapped(stepper, parser.instantiate(config).wrap)
+        return wrapped(stepper, parser.instantiate(config).wrap)
     except (ArgumentError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} names no steppers to put around {card.name}: {error}") from error
-    return around, replace(card, config={**card.config, "wrappers": wrappers_of(around)})
+        raise ValueError(f"{path} names no steppers to put around a {type(stepper).__name__}: {error}") from error
 
 
-def surrogate_from(*checkpoints: Path) -> tuple[Stepper, ModelCard]:
-    """A trained surrogate and its card, everything read from the checkpoint; an ensemble if there are several."""
+def surrogate_from(*checkpoints: Path, wrap: Path | None = None) -> tuple[Stepper, ModelCard]:
+    """A trained surrogate and its card, everything read from the checkpoint; an ensemble if there are several.
+
+    Around each is what it was trained with, or else what the YAML file ``wrap`` says.
+    """
     from pdesurrogate.evaluation.card import ModelCard
     from pdesurrogate.steppers.ensemble import Ensemble
 
-    members = [_surrogate_from(checkpoint) for checkpoint in checkpoints]
+    members = [_surrogate_from(checkpoint, wrap) for checkpoint in checkpoints]
     if len(members) == 1:
         return members[0]
     stepper = Ensemble([surrogate for surrogate, _ in members])
@@ -378,11 +389,11 @@ def surrogate_from(*checkpoints: Path) -> tuple[Stepper, ModelCard]:
     return stepper, card
 
 
-def _surrogate_from(checkpoint: Path) -> tuple[Stepper, ModelCard]:
+def _surrogate_from(checkpoint: Path, wrap: Path | None) -> tuple[Stepper, ModelCard]:
     from pdesurrogate.evaluation.card import ModelCard
     from pdesurrogate.evaluation.provenance import checkpoint_record
     from pdesurrogate.steppers.surrogate import Surrogate, load_checkpoint
-    from pdesurrogate.steppers.wrappers import wrapped, wrappers_from
+    from pdesurrogate.steppers.wrappers import wrapped, wrappers_from, wrappers_of
 
     surrogate = Surrogate.from_checkpoint(checkpoint)
     training = load_checkpoint(checkpoint).get("training") or {}
@@ -390,9 +401,9 @@ def _surrogate_from(checkpoint: Path) -> tuple[Stepper, ModelCard]:
     network = specification["network"]
     architecture = network["init_args"].get("architecture")
     config = {key: value for key, value in specification.items() if key not in ("format", "metadata")}
-    wrappers = (training.get("settings") or {}).get("wrappers", ())
-    stepper = wrapped(surrogate, wrappers_from(wrappers))
-    if wrappers:
+    trained_with = (training.get("settings") or {}).get("wrappers", ())
+    stepper = wrapped(surrogate, wrappers_from(trained_with)) if wrap is None else _wrapped_by(wrap, surrogate)
+    if wrappers := wrappers_of(stepper):
         config["wrappers"] = wrappers
     card = ModelCard.of(
         stepper,

@@ -285,7 +285,12 @@ def _surrogate(arguments: argparse.Namespace, trajectory: Trajectory) -> tuple[S
     from pdesurrogate.steppers.surrogate import Surrogate
 
     surrogate, card = surrogate_from(arguments.checkpoint)
-    assert isinstance(surrogate, Surrogate)
+    if not isinstance(surrogate, Surrogate):
+        around = [each["class_path"].rpartition(".")[2] for each in card.config.get("wrappers", ())]
+        raise ValueError(
+            f"Expected a surrogate that was trained alone, as a refiner changes its frames, but {arguments.checkpoint} "
+            f"was trained with {around} around it."
+        )
     surrogate.metadata.require_same_fields(trajectory.metadata, what=f"data set {trajectory.metadata.name!r}")
     needs_head = arguments.method not in ("newton", "parareal") or arguments.modes is not None
     if needs_head and not (isinstance(surrogate.network, SFNO) and surrogate.target == "state"):

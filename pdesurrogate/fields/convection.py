@@ -91,8 +91,8 @@ class RunningConvection:
 def convected(fields: Tensor, displacement: Tensor, axis: int, period: float) -> Tensor:
     """Fields ``(..., channel, *space)`` moved along a periodic axis, each point of the profile by its own distance.
 
-    Exact for what the grid resolves; waves of two points lose what no grid can move. Undone by the opposite
-    displacement; means along the axis stay.
+    Exact for what the grid resolves, and undone there by the opposite displacement; waves of two points lose what no
+    grid can move. Means along the axis stay.
 
     Args:
         fields: real, the axis evenly spaced.

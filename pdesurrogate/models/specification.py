@@ -77,6 +77,19 @@ def build(specification: dict[str, Any]) -> nn.Module:
     return network
 
 
+def with_defaults(specification: dict[str, Any]) -> dict[str, Any]:
+    """A specification with the defaults of arguments that it lacks, as one that was saved before they had come.
+
+    Example:
+        >>> full = with_defaults({"class_path": "torch.nn.Dropout", "init_args": {"p": 0.1}})
+        >>> full["init_args"]
+        {'p': 0.1, 'inplace': False}
+    """
+    arguments = inspect.signature(imported_module(str(specification["class_path"]))).parameters
+    defaults = {name: _plain(name, each.default) for name, each in arguments.items() if each.default is not each.empty}
+    return {**specification, "init_args": {**defaults, **specification["init_args"]}}
+
+
 def imported_module(class_path: str) -> type[nn.Module]:
     """The class of a network, or of another module, that a checkpoint names.
 
@@ -88,11 +101,11 @@ def imported_module(class_path: str) -> type[nn.Module]:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"Expected an installed network class but {class_path!r} cannot be imported ({error}). "
+            f"Expected an installed class but {class_path!r} cannot be imported ({error}). "
             "Install the package that the checkpoint was trained with."
         ) from error
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-        raise ValueError(f"Expected a network class but {class_path!r} is none.")
+        raise ValueError(f"Expected the class of a torch module but {class_path!r} is none.")
     return cls
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pdesurrogate.data.datamodule import ForecastData
 from pdesurrogate.fields.batch import Batch
 from pdesurrogate.fields.trajectory import Context
-from pdesurrogate.models.specification import specification_of
+from pdesurrogate.models.specification import specification_of, with_defaults
 from pdesurrogate.steppers.base import Stepper
 from pdesurrogate.steppers.rollout import rollout
 from pdesurrogate.steppers.surrogate import CHECKPOINT_KEY, Normalization, Surrogate, Target, load_checkpoint
@@ -92,6 +92,7 @@ class ForecastModule(lightning.LightningModule):
         self.input_noise = input_noise
         self.augmentation = augmentation
         stepper = wrapped(self.surrogate, wrappers or ())
+        _require_plain(stepper, self.surrogate)
         # In a tuple no wrapper is a module of this one: their parameters are the surrogate's, under its own names.
         self._stepper = (stepper,)
         self.start_from = start_from
@@ -115,7 +116,8 @@ class ForecastModule(lightning.LightningModule):
 
     def configure_callbacks(self) -> list[lightning.Callback]:
         """None; but a mean profile gets its points here, before a callback that averages weights copies the module."""
-        if self.surrogate.profiled:
+        # Profiles of a trained surrogate stay: another grid is refused when it is stepped.
+        if self.surrogate.profiled and not self._trained:
             self.surrogate.fit_profile_to(self._data.space)
         return []
 
@@ -352,7 +354,9 @@ class ForecastModule(lightning.LightningModule):
         self.training_seconds = float((checkpoint.get("training") or {}).get("wall_time_s", 0.0))
 
     def _require_same(self, specification: dict[str, Any]) -> None:
-        ours, theirs = _flat(self.surrogate.specification()), _flat(specification)
+        # A network that was saved before an argument had come is one with its default.
+        network = with_defaults(specification["network"])
+        ours, theirs = _flat(self.surrogate.specification()), _flat({**specification, "network": network})
         # The name of a data set and where it came from may differ; its fields may not.
         ignored = ("metadata.attributes", "metadata.name")
         keys = [key for key in sorted(ours.keys() | theirs.keys()) if not key.startswith(ignored)]
@@ -367,6 +371,18 @@ class ForecastModule(lightning.LightningModule):
                 + "; ".join(differences)
                 + ". Use the configuration that the checkpoint was trained with."
             )
+
+
+def _require_plain(stepper: Stepper, surrogate: Surrogate) -> None:
+    """Refuse wrappers that a checkpoint could not hold: it has the surrogate's weights and the wrappers' arguments.
+
+    Raises:
+        ValueError: for arguments that are no plain values, and for parameters of a wrapper's own.
+    """
+    wrappers_of(stepper)
+    modules = stepper.parameters() if isinstance(stepper, nn.Module) else ()
+    if set(modules) - set(surrogate.parameters()):
+        raise ValueError("Expected wrappers without parameters of their own; what is trained belongs into the network.")
 
 
 def _described(part: object | None) -> dict[str, Any] | None:

@@ -20,6 +20,9 @@ from pdesurrogate.physics.spectral import squared_magnitude
 # The square root has no derivative at zero: a vanishing error gets this mean square and gradient zero.
 _TINY = 1e-30
 
+# Fluctuations below this share of a channel's deviation count as this.
+_WEAKEST = 1e-3
+
 # Keeps the relative error of an almost vanishing target finite: 1e-6 of one standard deviation.
 _FLOOR = 1e-6
 
@@ -325,7 +328,8 @@ class PlaneMoments:
         one = [line[:1] for line in lines]
         planes = [_mean_along(field, lines, homogeneous) for field in (prediction, target)]
         fluctuation = _mean_along((target - planes[1]).square(), lines, homogeneous).mean((0, 1), keepdim=True)
-        scale = _root(_mean_along(fluctuation, one, heights)) + _FLOOR
+        # In units of deviations: a channel that hardly fluctuates is not to drown the others.
+        scale = _root(_mean_along(fluctuation, one, heights)).clamp_min(_WEAKEST)
         stresses = []
         for field, mean in zip((prediction, target), planes, strict=True):
             units = (field - mean) / scale

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from pdesurrogate.fields.batch import Batch, map_context
+from pdesurrogate.fields.batch import Batch
 from pdesurrogate.fields.grid import Grid
 from pdesurrogate.fields.trajectory import Context
 from pdesurrogate.training.losses import Loss
@@ -34,7 +33,8 @@ class OwnRollouts:
 
     Args:
         statistics: that the frames are compared by; it must not know which true frame belongs to which, such as
-            `LogLineSpectrum` averaged over the batch, or `PlaneMoments`.
+            `LogLineSpectrum` averaged over the batch, or `PlaneMoments`. The data are of one flow on one grid: states
+            of one viscosity are not to be held to the statistics of another.
         weight: of this loss beside that of the forecast.
         states: kept, best several times as many as a batch has samples.
         frames: rolled on in a step.
@@ -67,8 +67,9 @@ class OwnRollouts:
         self.frames = frames
         self.renewal = renewal
         self.bounds = bounds
-        self._kept: Batch | None = None
+        self._kept: Tensor | None = None
         self._ages = torch.zeros(states, dtype=torch.long)
+        self._flow: list[Tensor] | None = None
 
     def loss(self, forecast: Forecast, batch: Batch, deviation: Tensor, grid: Grid) -> Tensor:
         """Weighted distance of the rolled-on frames' statistics from those of the batch's true frames.
@@ -78,24 +79,41 @@ class OwnRollouts:
             batch: of true frames.
             deviation: that fields are divided by, as the statistics expect them.
             grid: of the data.
+
+        Raises:
+            ValueError: if a batch has more samples than there are states, or samples are not of one flow on one grid.
         """
+        self._require_fit(batch)
+        given, device = batch.history.detach(), batch.history.device
         if self._kept is None:
-            self._kept = _rows(batch, torch.arange(self.states, device=batch.history.device) % len(batch.history))
-        kept = self._kept
-        taken = torch.randperm(self.states)[: len(batch.history)].to(batch.history.device)
-        anew = torch.arange(len(taken), device=taken.device)[self._begin_anew(kept.history[taken])]
-        _put(kept, taken[anew], _rows(batch, anew))
-        ages = self._ages.to(taken.device)
-        ages[taken[anew]] = 0
-        begun = _rows(kept, taken)
-        made = forecast(begun.history, begun.context, self.frames)
-        distance = self.statistics.distance(made / deviation, batch.target / deviation, begun.context, grid)
-        latest = torch.cat([begun.history, made.detach()], 1)[:, -begun.history.shape[1] :]
-        kept.history[taken] = latest
-        ages[taken] += self.frames
-        self._ages = ages
+            self._kept = given[torch.arange(self.states, device=device) % len(given)].clone()
+        # What a checkpoint brought lies on the CPU.
+        self._kept, self._ages = self._kept.to(device), self._ages.to(device)
+        taken = torch.randperm(self.states)[: len(given)].to(device)
+        anew = self._begin_anew(self._kept[taken])
+        begun = torch.where(anew.reshape(-1, *(1,) * (given.ndim - 1)), given, self._kept[taken])
+        made = forecast(begun, batch.context, self.frames)
+        distance = self.statistics.distance(made / deviation, batch.target / deviation, batch.context, grid)
+        self._kept[taken] = torch.cat([begun, made.detach()], 1)[:, -given.shape[1] :]
+        self._ages[taken] = torch.where(anew, 0, self._ages[taken]) + self.frames
         # A state may overflow within a few frames; its gradient would spoil the weights, so this step goes without.
         return self.weight * distance if bool(torch.isfinite(distance)) else torch.zeros_like(distance)
+
+    def _require_fit(self, batch: Batch) -> None:
+        """Samples must be as few as states, and all of the flow of the first one ever seen."""
+        if len(batch.history) > self.states:
+            raise ValueError(
+                f"Expected batches of at most {self.states} samples, as many as there are states, but got "
+                f"{len(batch.history)}; keep more states."
+            )
+        leaves = [leaf for leaf in (*batch.context.coordinates, *batch.context[1:]) if leaf is not None]
+        if self._flow is None:
+            self._flow = [leaf[:1] for leaf in leaves]
+        if not all(bool((leaf == one).all()) for leaf, one in zip(leaves, self._flow, strict=True)):
+            raise ValueError(
+                "Expected one grid and the same parameters in all samples for own rollouts, whose statistics are those "
+                "of one flow, but they differ; train on one flow at a time."
+            )
 
     def _begin_anew(self, histories: Tensor) -> Tensor:
         """``(batch,)``: which states are not to be gone on with."""
@@ -110,40 +128,21 @@ class OwnRollouts:
         """Frames since a state's beginning, the mean of all."""
         return float(self._ages.double().mean())
 
-    def state_dict(self) -> dict[str, Any]:
-        """States, their contexts and ages, in tensors and plain values; empty before the first step."""
-        if self._kept is None:
-            return {}
-        context = self._kept.context
-        return {
-            "history": self._kept.history,
-            "coordinates": list(context.coordinates),
-            "context": list(context[1:]),
-            "ages": self._ages,
-        }
+    def state_dict(self) -> dict[str, Tensor]:
+        """States ``(states, time, channel, *space)`` and their ages; empty before the first step."""
+        return {} if self._kept is None else {"history": self._kept, "ages": self._ages}
 
-    def load_state_dict(self, stored: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+    def load_state_dict(self, stored: dict[str, Tensor]) -> None:
+        """Go on from what `state_dict` gave.
+
+        Raises:
+            ValueError: if it holds another number of states.
+        """
         if not stored:
             self._kept = None
             return
-        history = stored["history"]
-        self._kept = Batch(history, history[:, :0], Context(tuple(stored["coordinates"]), *stored["context"]))
-        self._ages = stored["ages"]
-
-
-def _rows(batch: Batch, rows: Tensor) -> Batch:
-    """Copies of some samples, without their targets."""
-    history = batch.history[rows].detach().clone()
-    return Batch(history, history[:, :0], map_context(lambda leaf: leaf[rows].clone(), batch.context))
-
-
-def _put(kept: Batch, rows: Tensor, samples: Batch) -> None:
-    """Samples in the place of others."""
-    kept.history[rows] = samples.history
-    for own, other in zip(_leaves(kept.context), _leaves(samples.context), strict=True):
-        own[rows] = other
-
-
-def _leaves(context: Context) -> list[Tensor]:
-    return [leaf for leaf in (*context.coordinates, *context[1:]) if leaf is not None]
+        if len(stored["history"]) != self.states:
+            raise ValueError(
+                f"Expected {self.states} states, as configured, but the checkpoint has {len(stored['history'])}."
+            )
+        self._kept, self._ages = stored["history"], stored["ages"]

@@ -17,6 +17,7 @@ from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 from pdesurrogate.metrics.channel import ChannelMetric
 from pdesurrogate.metrics.errors import ErrorMetric
 from pdesurrogate.metrics.line_spectra import LineSpectrumMetric
+from pdesurrogate.steppers.ensemble import Ensemble
 from pdesurrogate.steppers.persistence import Persistence
 
 SHAPE = (8, 10, 6)
@@ -176,17 +177,66 @@ def test_what_has_no_wall_units_is_refused(tmp_path):
         add_free_run(report, evaluator, Dice(), rest, 9, rest)
 
 
-def test_the_verb_measures_a_free_run_with_what_is_put_around(archive, tmp_path, capsys):
-    wrap = tmp_path / "wrap.yaml"
-    wrap.write_text(
-        "- class_path: pdesurrogate.steppers.projection.FlowRate\n  init_args: {bulk_velocity: 1.5, metadata: null}\n"
-    )
+def test_truth_of_several_flows_is_refused(tmp_path):
+    evaluator = Evaluator(errors)
+    one = write_archive(tmp_path / "a", metadata(), {"test": noise(2, 6)}, POINTS, (VISCOSITY,)).trajectories("test")
+    other = write_archive(tmp_path / "b", metadata(), {"test": noise(1, 6)}, POINTS, (0.5,)).trajectories("test")
+    longer = write_archive(tmp_path / "c", metadata(), {"test": noise(1, 9)}, POINTS, (VISCOSITY,)).trajectories("test")
+    report = evaluator(Persistence(), one, 3)
+    for truth, message in (
+        ([*one, *other], "parameters differ"),
+        ([*one, *longer], r"of one length.* but got \[6, 9\]"),
+        ([], r"but got \[\] frames"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            add_free_run(report, evaluator, Dice(), one, 9, truth)
+    with pytest.raises(ValueError, match="an ensemble, whose mean is no flow"):
+        add_free_run(report, evaluator, Ensemble([Dice(), Dice()]), one, 9, one)
+
+
+def test_a_mean_flow_along_another_axis_is_refused(tmp_path):
+    across = noise(2, 6).roll(2, 2)
+    given = write_archive(tmp_path, metadata(), {"test": across}, POINTS, (VISCOSITY,)).trajectories("test")
+    evaluator = Evaluator(errors)
+    with pytest.raises(ValueError, match="along 'x', the first periodic axis, but it is along 'z'"):
+        add_free_run(evaluator(Persistence(), given, 3), evaluator, Dice(), given, 9, given)
+
+
+def test_other_planes_in_the_report_are_refused_and_not_mixed(archive):
+    def suite(plan):
+        return errors(plan) | {"lines": LineSpectrumMetric(plan, wall_distances=(0.1, 0.5))}
+
+    evaluator = Evaluator(suite)
+    given = archive.trajectories("test")
+    report = evaluator(Persistence(), given, 5)
+    with pytest.raises(ValueError, match="evaluate with the default suite"):
+        add_free_run(report, evaluator, Dice(), given, 9, everything(archive))
+
+
+def test_the_verb_measures_a_free_run(archive, tmp_path, capsys):
     command = ["evaluate", "--stepper", "pdesurrogate.steppers.persistence.Persistence", "--data", str(archive.path)]
     out = tmp_path / "out"
-    code = main([*command, "--free-run", "30", "--frames", "5", "--no-figures", "--out", str(out)])
-    assert code == 0
-    scores = Report.load(out).attributes["scores"]
-    assert scores["free_run_survival"]["value"] == 1
+    assert main([*command, "--free-run", "30", "--frames", "5", "--no-figures", "--out", str(out)]) == 0
+    assert Report.load(out).attributes["scores"]["free_run_survival"]["value"] == 1
     assert "free run of 30 frames" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*command, "--free-run", "0", "--out", str(out)])
+    assert "at least 1 but got '0'" in capsys.readouterr().err
+
+
+def test_a_free_run_that_is_refused_leaves_the_rest(tmp_path, capsys):
+    folder = tmp_path / "unnamed"
+    write_archive(folder, metadata(()), dict.fromkeys(("train", "val", "test"), noise(2, 6)), POINTS)
+    out = tmp_path / "out"
+    command = ["evaluate", "--stepper", "pdesurrogate.steppers.persistence.Persistence", "--data", str(folder)]
+    assert main([*command, "--free-run", "9", "--frames", "3", "--no-figures", "--out", str(out)]) == 2
+    assert "state a viscosity" in capsys.readouterr().err
+    assert "relative_l2" in Report.load(out).curves
+
+
+def test_a_wrapper_that_does_not_fit_is_refused(archive, tmp_path, capsys):
+    wrap = tmp_path / "wrap.yaml"
+    wrap.write_text("- class_path: pdesurrogate.steppers.projection.FlowRate\n  init_args: {bulk_velocity: 1.5}\n")
+    command = ["evaluate", "--stepper", "pdesurrogate.steppers.persistence.Persistence", "--data", str(archive.path)]
     assert main([*command, "--wrap", str(wrap), "--out", str(tmp_path / "b")]) == 2
-    assert "names no steppers to put around" in capsys.readouterr().err
+    assert "names no steppers to put around a Persistence" in capsys.readouterr().err

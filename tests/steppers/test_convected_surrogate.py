@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 
 import lightning
@@ -107,3 +108,38 @@ def test_convection_needs_a_periodic_axis():
         Surrogate(Still(), closed, target="convected_increment")
     with pytest.raises(ValueError, match="Expected target among"):
         Surrogate(Still(), WALLED, target="convected")
+
+
+def test_another_grid_in_testing_does_not_erase_what_was_learned(tmp_path):
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    _, values = sheared(count=3, frames=8)
+    archive = write_archive(tmp_path / "a", WALLED, dict.fromkeys(("train", "val", "test"), values), LINES)
+    taller = (LINES[0], torch.linspace(0, 1, 5))
+    more = torch.cat([values, values[..., :1]], -1)
+    other = write_archive(tmp_path / "b", WALLED, dict.fromkeys(("train", "val", "test"), more), taller)
+    module = ForecastModule(
+        FNO(channels=2, modes=(2, 2), width=4, layers=1), WALLED, target="convected_increment", normalization="profile"
+    )
+
+    def trainer():
+        return lightning.Trainer(
+            max_steps=2, logger=False, enable_progress_bar=False, enable_model_summary=False, accelerator="cpu",
+            enable_checkpointing=False, use_distributed_sampler=False, default_root_dir=tmp_path,
+        )  # fmt: skip
+
+    trainer().fit(module, ForecastData(archive, batch_size=4))
+    convection = module.surrogate.convection.clone()
+    with pytest.raises(ValueError, match="Expected 4 points along y, as the mean profile has, but got 5"):
+        trainer().test(module, ForecastData(other, batch_size=4), verbose=False)
+    assert torch.equal(module.surrogate.convection, convection)
+
+
+def test_a_checkpoint_from_before_an_argument_had_come_goes_on(tmp_path):
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    module = ForecastModule(FNO(channels=2, modes=(2, 2), width=4, layers=1), WALLED)
+    stored = copy.deepcopy({"pdesurrogate": module.surrogate.specification(), "training": {}})
+    del stored["pdesurrogate"]["network"]["init_args"]["positional"]
+    module.on_load_checkpoint(stored)
+    stored["pdesurrogate"]["network"]["init_args"]["positional"] = "grid"
+    with pytest.raises(ValueError, match="positional: 'none' in the configuration, 'grid' in the checkpoint"):
+        module.on_load_checkpoint(stored)

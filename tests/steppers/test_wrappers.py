@@ -15,6 +15,7 @@ from pdesurrogate.cli.evaluate import surrogate_from
 from pdesurrogate.data.datamodule import ForecastData
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 from pdesurrogate.models.fno import FNO
+from pdesurrogate.steppers.ensemble import Ensemble
 from pdesurrogate.steppers.persistence import Persistence
 from pdesurrogate.steppers.projection import DivergenceFree, FlowRate, NoSlip
 from pdesurrogate.steppers.surrogate import Surrogate
@@ -123,3 +124,39 @@ def test_their_parameters_are_the_surrogates_alone(archive):
     bare = ForecastModule(surrogate().network, archive.metadata)
     around = ForecastModule(surrogate().network, archive.metadata, wrappers=CONDITIONS)
     assert list(bare.state_dict()) == list(around.state_dict())
+
+
+def test_others_may_be_put_around_each_checkpoint(archive, tmp_path):
+    _, path = fitted(archive, tmp_path, CONDITIONS)
+    other = tmp_path / "wrap.yaml"
+    other.write_text("- class_path: pdesurrogate.steppers.projection.FlowRate\n  init_args: {bulk_velocity: 2.0}\n")
+    none = tmp_path / "none.yaml"
+    none.write_text("[]\n")
+    stepper, card = surrogate_from(path, wrap=other)
+    assert [each["init_args"]["bulk_velocity"] for each in wrappers_of(stepper)] == [2.0]
+    assert card.config["wrappers"] == wrappers_of(stepper)
+    alone, card = surrogate_from(path, wrap=none)
+    assert isinstance(alone, Surrogate)
+    assert "wrappers" not in card.config
+    ensemble, _ = surrogate_from(path, path, wrap=other)
+    assert isinstance(ensemble, Ensemble)
+    context = archive.trajectories("test")[0].context
+    batched = context._replace(coordinates=tuple(points.expand(2, -1) for points in context.coordinates))
+    with torch.no_grad():
+        made = ensemble.fold(ensemble.step(*ensemble.spread(torch.ones(2, 1, 2, 8, 6), batched)))
+    weights = torch.tensor([0.5, 1, 1, 1, 1, 0.5]) / 5
+    assert torch.allclose((made[:, :, 0, 0] * weights).sum(-1).mean(-1), torch.full((2, 2), 2.0), atol=1e-5)
+
+
+def test_a_wrapper_with_parameters_or_hidden_arguments_is_refused_at_once(archive):
+    class Tuned(nn.Module):
+        def __init__(self, stepper):
+            super().__init__()
+            self.stepper, self.history_frames = stepper, 1
+            self.gain = nn.Parameter(torch.ones(()))
+
+        def step(self, history, context):
+            return self.gain * self.stepper.step(history, context)
+
+    with pytest.raises(ValueError, match="without parameters of their own"):
+        ForecastModule(surrogate().network, archive.metadata, wrappers=[Tuned])

@@ -59,12 +59,10 @@ def test_more_states_than_samples_take_turns():
 
 def test_states_beyond_the_bounds_begin_anew_from_the_batch():
     own = OwnRollouts(MeanSquaredError(), states=4, frames=1, renewal=0.0, bounds=(-3.0, 3.0))
-    own.loss(growing(5.0), batch(parameter=1.0), ONE, GRID)
+    own.loss(growing(5.0), batch(), ONE, GRID)
     assert own.state_dict()["history"].unique().tolist() == [5.0]
-    own.loss(growing(1.0), batch(value=2.0, parameter=9.0), ONE, GRID)
-    stored = own.state_dict()
-    assert stored["history"].unique().tolist() == [2.0]
-    assert stored["context"][0].unique().tolist() == [9.0]
+    own.loss(growing(1.0), batch(value=2.0), ONE, GRID)
+    assert own.state_dict()["history"].unique().tolist() == [2.0]
     assert own.mean_age == 1
 
 
@@ -81,8 +79,8 @@ def test_renewal_is_now_and_then():
     own = OwnRollouts(MeanSquaredError(), states=8, frames=1, renewal=0.25)
     for _ in range(400):
         own.loss(growing(1.0), batch(8), ONE, GRID)
-    # Ages are those of a geometric distribution.
-    assert 2 < own.mean_age < 6
+    # A state is renewed in one step of four: its age is geometric, 4 steps on the mean; here of 8 states at one time.
+    assert 2 < own.mean_age < 8
 
 
 def test_numbers_out_of_range_are_refused():
@@ -91,6 +89,21 @@ def test_numbers_out_of_range_are_refused():
             OwnRollouts(MeanSquaredError(), **wrong)
     with pytest.raises(ValueError, match="low < high"):
         OwnRollouts(MeanSquaredError(), bounds=(1.0, 1.0))
+
+
+def test_what_is_not_one_flow_is_refused():
+    own = OwnRollouts(MeanSquaredError(), states=4, frames=1)
+    with pytest.raises(ValueError, match="at most 4 samples, as many as there are states, but got 5"):
+        own.loss(growing(1.0), batch(5), ONE, GRID)
+    own.loss(growing(1.0), batch(), ONE, GRID)
+    with pytest.raises(ValueError, match="the same parameters in all samples"):
+        own.loss(growing(1.0), batch(parameter=8.0), ONE, GRID)
+    mixed = batch()
+    mixed.context.parameters[1] = 3.0
+    with pytest.raises(ValueError, match="one flow at a time"):
+        OwnRollouts(MeanSquaredError(), states=4).loss(growing(1.0), mixed, ONE, GRID)
+    with pytest.raises(ValueError, match="Expected 6 states, as configured, but the checkpoint has 4"):
+        OwnRollouts(MeanSquaredError(), states=6).load_state_dict(own.state_dict())
 
 
 @recorded
