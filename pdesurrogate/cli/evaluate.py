@@ -216,7 +216,7 @@ def _misalignment(stepper: Stepper, trajectories: Sequence[Trajectory], device: 
     from pdesurrogate.steppers.surrogate import Surrogate
 
     if not isinstance(stepper, Surrogate):
-        raise ValueError("Expected the checkpoint of one SineNet alone for --misalignment; leave the option out.")
+        raise ValueError("Expected the checkpoint of one SineNet for --misalignment; leave the option out.")
     return measure_misalignment(stepper.to(device), shuffled_windows(trajectories, stepper))
 
 
