@@ -6,6 +6,7 @@ from pdesurrogate._lazy import lazy_face
 
 if TYPE_CHECKING:
     from pdesurrogate.fields.batch import Batch, collate
+    from pdesurrogate.fields.convection import RunningConvection, convected
     from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
     from pdesurrogate.fields.normalizer import Normalizer, RunningMoments
     from pdesurrogate.fields.trajectory import Context, Trajectory
@@ -18,9 +19,11 @@ __all__ = [
     "Grid",
     "Metadata",
     "Normalizer",
+    "RunningConvection",
     "RunningMoments",
     "Trajectory",
     "collate",
+    "convected",
 ]
 
 __getattr__, __dir__ = lazy_face(
@@ -33,8 +36,10 @@ __getattr__, __dir__ = lazy_face(
         "Grid": "grid",
         "Metadata": "grid",
         "Normalizer": "normalizer",
+        "RunningConvection": "convection",
         "RunningMoments": "normalizer",
         "Trajectory": "trajectory",
         "collate": "batch",
+        "convected": "convection",
     },
 )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pdesurrogate.steppers.rollout import Rollout, forecast
     from pdesurrogate.steppers.spectral_refiner import SpectralRefiner
     from pdesurrogate.steppers.surrogate import Surrogate
+    from pdesurrogate.steppers.wrappers import wrapped, wrappers_of
 
 __all__ = [
     "DivergenceFree",
@@ -29,6 +30,8 @@ __all__ = [
     "Stepper",
     "Surrogate",
     "forecast",
+    "wrapped",
+    "wrappers_of",
 ]
 
 __getattr__, __dir__ = lazy_face(
@@ -48,5 +51,7 @@ __getattr__, __dir__ = lazy_face(
         "Stepper": "base",
         "Surrogate": "surrogate",
         "forecast": "rollout",
+        "wrapped": "wrappers",
+        "wrappers_of": "wrappers",
     },
 )
