@@ -146,7 +146,10 @@ class Surrogate(nn.Module):
         scale = self.increment_rms.reshape(-1, *(1,) * self.metadata.grid.dimension)
         # The network gives increments from the latest given frame, also where it gives several frames at once.
         if self.target == "convected_increment":
-            latest = self._carried(latest.expand(-1, output.shape[1], *latest.shape[2:]), range(1, output.shape[1] + 1))
+            # The network has seen the frame of the first one; others lie further along.
+            frames = output.shape[1]
+            further = latest.expand(-1, frames, *latest.shape[2:])
+            latest = history[:, -1:] if frames == 1 else self._carried(further, range(1, frames + 1))
         return latest + output * scale
 
     def _carried(self, frames: Tensor, times: Sequence[int]) -> Tensor:

@@ -27,9 +27,7 @@ PREFIX = "free_run_"
 # Numbers this many standard errors of their difference apart are told apart; of equal ones, 5 to 9 percent are, by the
 # number of blocks that the errors come from.
 _BAND = 2.0
-_PROFILES = {"mean_velocity": "mean velocity", "shear_stress": "Reynolds shear stress"}
 _HISTORIES = ("channel_bulk_velocity", "instantaneous_friction_reynolds_number")
-
 
 Weights = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -123,8 +121,8 @@ def add_free_run(
     run = measure(stepper, held, frames, start_frame=past, trajectories_declared=len(held), on_batch=on_batch)
     together = _beside(run.curves, of_truth)
     weights = ChannelMetric(RolloutPlan.of(truth, 1)).weights.numpy()
-    interval = truth[0].metadata.frame_interval / run.attributes["run"]["seconds_per_frame"]
-    scores = {**report.attributes["scores"], **_scores(together, weights, interval, frames)}
+    per_second = truth[0].metadata.frame_interval / run.attributes["run"]["seconds_per_frame"]
+    scores = {**report.attributes["scores"], **_scores(together, weights, per_second, frames)}
     return Report({**report.attributes, "scores": scores}, _joined(report.curves, _prefixed(together)))
 
 
