@@ -1,0 +1,184 @@
+"""What is known of linear functions of a field: the same object enforces, trains and measures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from pdesurrogate.physics.conservation.rows import DenseRows, DisjointRows, Rows, Rule, quadrature_weights
+
+
+@dataclass(frozen=True)
+class LinearConstraint:
+    """``G u = b + noise``: rows, what they should give, and how sure that is.
+
+    Hansen et al., *Learning Physical Models that Can Respect Conservation Laws*, ICML 2023, arXiv:2302.11002, section 3:
+    a conservation law, integrated over its domain, is linear in the solution even where the flux is not.
+
+    Attributes:
+        rows: ``G``.
+        target: ``b (..., rows)``; axes in front are those of a batch.
+        variance: of the target ``(..., rows)``, independent from row to row; without, the target is exact.
+        covariance: of the target ``(..., rows, rows)`` instead, where rows are correlated.
+        names: of the rows, for messages and reports; by default numbers.
+        units: of the rows' targets, one for all.
+
+    Raises:
+        ValueError: if shapes do not fit, a target is not finite, a variance is negative, or both are given.
+
+    Example:
+        >>> mass = LinearConstraint.integral(torch.linspace(0, 1, 5), target=torch.tensor(2.0))
+        >>> mass.residual(torch.ones(5)).tolist()
+        [-1.0]
+    """
+
+    rows: Rows
+    target: Tensor
+    variance: Tensor | None = None
+    covariance: Tensor | None = None
+    names: tuple[str, ...] = field(default=())
+    units: str = "1"
+
+    def __post_init__(self) -> None:
+        count = self.rows.count
+        if not self.names:
+            object.__setattr__(self, "names", tuple(f"row {number}" for number in range(count)))
+        if len(self.names) != count:
+            raise ValueError(f"Expected a name for each of {count} rows but got {list(self.names)}.")
+        for what, value, shape in (
+            ("target", self.target, (count,)),
+            ("variance", self.variance, (count,)),
+            ("covariance", self.covariance, (count, count)),
+        ):
+            if value is not None and tuple(value.shape[-len(shape) :]) != shape:
+                raise ValueError(
+                    f"Expected a {what} {('...', *shape)} for {count} rows but got {tuple(value.shape)}; put the axes of "
+                    "a batch in front."
+                )
+        if self.variance is not None and self.covariance is not None:
+            raise ValueError("Expected a variance or a covariance of the target but got both; leave one out.")
+        self._require_finite(self.target, "target")
+        if self.variance is not None:
+            self._require_finite(self.variance, "variance of the target")
+            if bool((self.variance < 0).any()):
+                raise ValueError(f"Expected variances of at least zero but {self._first(self.variance < 0)} has less.")
+
+    @classmethod
+    def integral(
+        cls,
+        points: Tensor,
+        target: Tensor,
+        rule: Rule = "trapezoid",
+        variance: Tensor | None = None,
+        name: str = "integral",
+        units: str = "1",
+    ) -> LinearConstraint:
+        """The integral over one axis.
+
+        Args:
+            points: ``(n,)``, increasing.
+            target: ``(...)`` one for each function of the batch.
+            rule: see `quadrature_weights`.
+            variance: of the target ``(...)``; that of the quadrature, the square of its error, is an honest one.
+            name: of the row.
+            units: of the target.
+
+        Raises:
+            ValueError: as `quadrature_weights` and the class itself.
+        """
+        rows = DisjointRows(quadrature_weights(points, rule), event_ndim=1)
+        spread = None if variance is None else variance.unsqueeze(-1)
+        return cls(rows, target.unsqueeze(-1), spread, names=(name,), units=units)
+
+    def residual(self, values: Tensor) -> Tensor:
+        """``G u - b (..., rows)`` of ``values (..., *event)``, in float64: the measure of how far a law is broken.
+
+        Raises:
+            ValueError: if the values have other axes than the rows.
+        """
+        event = tuple(values.shape[values.ndim - self.rows.event_ndim :])
+        if values.ndim < self.rows.event_ndim or event != self.rows.event:
+            raise ValueError(
+                f"Expected values (..., {', '.join(map(str, self.rows.event))}), as the rows have unknowns, but got "
+                f"{tuple(values.shape)}; build the constraint for this grid."
+            )
+        return self.rows.apply(values) - self.target.to(torch.float64)
+
+    def penalty(self, values: Tensor) -> Tensor:
+        """Mean over batch and rows of the squared residual: what training adds to its loss ("SoftC")."""
+        return self.residual(values).square().mean()
+
+    def with_target(self, target: Tensor, variance: Tensor | None = None) -> LinearConstraint:
+        """The same rows with another target, exact or with a variance."""
+        return replace(self, target=target, variance=variance, covariance=None)
+
+    def target_covariance(self) -> Tensor:
+        """Covariance of the target ``(..., rows, rows)`` in float64, zero where it is exact."""
+        if self.covariance is not None:
+            return self.covariance.to(torch.float64)
+        if self.variance is None:
+            return self.target.new_zeros(self.rows.count, self.rows.count, dtype=torch.float64)
+        return torch.diag_embed(self.variance.to(torch.float64))
+
+    def _require_finite(self, values: Tensor, what: str) -> None:
+        unknown = ~torch.isfinite(values)
+        if bool(unknown.any()):
+            raise ValueError(f"Expected a finite {what} but that of {self._first(unknown)} is NaN or infinite.")
+
+    def _first(self, flags: Tensor) -> str:
+        """The name of the first row that is flagged in ``(..., rows)``."""
+        return repr(self.names[int(flags.reshape(-1, flags.shape[-1]).any(0).nonzero()[0])])
+
+
+def joined(constraints: Sequence[LinearConstraint]) -> LinearConstraint:
+    """All rows of several constraints of the same unknowns, whose targets are independent, as one.
+
+    Raises:
+        ValueError: if there are none, or they have different unknowns.
+
+    Example:
+        >>> points = torch.linspace(0, 1, 5)
+        >>> mass = LinearConstraint.integral(points, torch.tensor(1.0), name="mass")
+        >>> left = LinearConstraint(DenseRows(torch.eye(5)[:1], event_ndim=1), torch.zeros(1), names=("wall",))
+        >>> joined([mass, left]).names
+        ('mass', 'wall')
+    """
+    if not constraints or len({constraint.rows.event for constraint in constraints}) > 1:
+        raise ValueError(
+            f"Expected constraints of the same unknowns but got {[constraint.rows.event for constraint in constraints]}."
+        )
+    if len(constraints) == 1:
+        return constraints[0]
+    axis = -constraints[0].rows.event_ndim - 1
+    weights = _cat([constraint.rows.dense() for constraint in constraints], axis)
+    exact = all(constraint.variance is None and constraint.covariance is None for constraint in constraints)
+    return LinearConstraint(
+        DenseRows(weights, constraints[0].rows.event_ndim),
+        _cat([constraint.target for constraint in constraints], -1),
+        covariance=None if exact else _block_diagonal([constraint.target_covariance() for constraint in constraints]),
+        names=tuple(name for constraint in constraints for name in constraint.names),
+        units=", ".join(dict.fromkeys(constraint.units for constraint in constraints)),
+    )
+
+
+def _cat(parts: Sequence[Tensor], axis: int) -> Tensor:
+    """One after the other along an axis counted from the end; what is before the axis is broadcast."""
+    batch = torch.broadcast_shapes(*(part.shape[: part.ndim + axis] for part in parts))
+    return torch.cat([part.expand(*batch, *part.shape[part.ndim + axis :]) for part in parts], axis)
+
+
+def _block_diagonal(blocks: Sequence[Tensor]) -> Tensor:
+    sizes = [block.shape[-1] for block in blocks]
+    batch = torch.broadcast_shapes(*(block.shape[:-2] for block in blocks))
+    rows = [
+        torch.cat(
+            [block if one == other else block.new_zeros(*batch, size, width) for other, width in enumerate(sizes)], -1
+        )
+        for one, (block, size) in enumerate(
+            zip((block.expand(*batch, *block.shape[-2:]) for block in blocks), sizes, strict=True)
+        )
+    ]
+    return torch.cat(rows, -2)

@@ -1,0 +1,244 @@
+"""Rows of linear constraints ``G u = b``: weights over unknowns, held so that what is not there costs nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Rule = Literal["trapezoid", "midpoint", "right"]
+
+
+class DenseRows:
+    """Rows of which any may touch any unknown.
+
+    Args:
+        weights: ``(..., rows, *event)``; axes in front are those of a batch with rows of its own.
+        event_ndim: number of axes of the unknowns.
+
+    Raises:
+        ValueError: if weights have too few axes or are not finite.
+
+    Example:
+        >>> rows = DenseRows(torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]]), event_ndim=1)
+        >>> rows.apply(torch.tensor([1.0, 2.0, 3.0])).tolist()
+        [3.0, 5.0]
+    """
+
+    def __init__(self, weights: Tensor, event_ndim: int) -> None:
+        if event_ndim < 1 or weights.ndim < event_ndim + 1:
+            raise ValueError(
+                f"Expected weights (rows, *event) with {event_ndim} axes of unknowns, at least one, but got "
+                f"{tuple(weights.shape)}."
+            )
+        _require_finite(weights)
+        self.weights = weights.to(torch.float64)
+        self.event_ndim = event_ndim
+
+    @property
+    def event(self) -> tuple[int, ...]:
+        """Sizes of the axes of the unknowns."""
+        return tuple(self.weights.shape[self.weights.ndim - self.event_ndim :])
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return self.weights.shape[-self.event_ndim - 1]
+
+    def apply(self, values: Tensor) -> Tensor:
+        """``G u``: ``(..., rows)`` of ``values (..., *event)``, in float64."""
+        weights = self.weights.flatten(-self.event_ndim)
+        flat = values.to(torch.float64).flatten(-self.event_ndim)
+        return (weights @ flat.unsqueeze(-1)).squeeze(-1)
+
+    def transpose(self, multipliers: Tensor) -> Tensor:
+        """``G^T l``: ``(..., *event)`` of ``multipliers (..., rows)``."""
+        flat = multipliers.unsqueeze(-2) @ self.weights.flatten(-self.event_ndim)
+        return flat.squeeze(-2).unflatten(-1, self.event)
+
+    def dense(self) -> Tensor:
+        """``(..., rows, *event)``."""
+        return self.weights
+
+    def to(self, device: torch.device | str) -> DenseRows:
+        """On a device."""
+        return DenseRows(self.weights.to(device), self.event_ndim)
+
+
+class DisjointRows:
+    """Rows no two of which touch the same unknown: an integral over everything, or one over each control volume.
+
+    With a prior that does not couple unknowns all costs are those of a few passes over these.
+
+    Args:
+        weights: ``(..., *event)`` of every unknown in its row.
+        event_ndim: number of axes of the unknowns.
+        labels: ``(*event)`` integers, the row of every unknown, ``0, 1, ...``, or -1 for none; without, all unknowns are
+            in one row.
+
+    Raises:
+        ValueError: if shapes do not fit, weights are not finite, or a row is empty.
+
+    Example:
+        >>> rows = DisjointRows(torch.ones(4), event_ndim=1, labels=torch.tensor([0, 0, 1, -1]))
+        >>> rows.apply(torch.tensor([1.0, 2.0, 3.0, 4.0])).tolist()
+        [3.0, 3.0]
+    """
+
+    def __init__(self, weights: Tensor, event_ndim: int, labels: Tensor | None = None) -> None:
+        if event_ndim < 1 or weights.ndim < event_ndim:
+            raise ValueError(
+                f"Expected weights (*event) with {event_ndim} axes of unknowns, at least one, but got "
+                f"{tuple(weights.shape)}."
+            )
+        _require_finite(weights)
+        self.weights = weights.to(torch.float64)
+        self.event_ndim = event_ndim
+        self.labels = labels
+        self._places: Tensor | None = None
+        self._taken: Tensor | None = None
+        if labels is not None:
+            if tuple(labels.shape) != self.event:
+                raise ValueError(f"Expected labels of unknowns {self.event} but got {tuple(labels.shape)}.")
+            self._places, self._taken = _places(labels.flatten())
+
+    @property
+    def event(self) -> tuple[int, ...]:
+        """Sizes of the axes of the unknowns."""
+        return tuple(self.weights.shape[self.weights.ndim - self.event_ndim :])
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return 1 if self._places is None else len(self._places)
+
+    def apply(self, values: Tensor) -> Tensor:
+        """``G u``: ``(..., rows)`` of ``values (..., *event)``, in float64."""
+        values = values.to(torch.float64)
+        if self._places is None and self.weights.ndim == self.event_ndim:
+            # One matrix product: the weights are read once for the whole batch.
+            return values.flatten(-self.event_ndim) @ self.weights.flatten().unsqueeze(-1)
+        return self.collect(self.weights * values)
+
+    def collect(self, values: Tensor) -> Tensor:
+        """Sums of ``values (..., *event)`` over the unknowns of every row ``(..., rows)``."""
+        flat = values.flatten(-self.event_ndim)
+        if self._places is None or self._taken is None:
+            return flat.sum(-1, keepdim=True)
+        # Gathered, not scattered: scattered sums differ from run to run on a GPU.
+        return (flat[..., self._places] * self._taken).sum(-1)
+
+    def lift(self, values: Tensor) -> Tensor:
+        """To every unknown the value of its row: ``(..., *event)``, or what broadcasts to it, of ``(..., rows)``."""
+        if self.labels is None:
+            return values.reshape(*values.shape[:-1], *(1,) * self.event_ndim)
+        lifted = values[..., self.labels.clamp_min(0)]
+        return torch.where(self.labels >= 0, lifted, 0.0)
+
+    def transpose(self, multipliers: Tensor) -> Tensor:
+        """``G^T l``: ``(..., *event)`` of ``multipliers (..., rows)``."""
+        return self.weights * self.lift(multipliers)
+
+    def dense(self) -> Tensor:
+        """``(..., rows, *event)``; as many numbers as rows times unknowns."""
+        each = torch.eye(self.count, dtype=torch.float64, device=self.weights.device)
+        return self.weights.unsqueeze(-self.event_ndim - 1) * self.lift(each)
+
+    def to(self, device: torch.device | str) -> DisjointRows:
+        """On a device."""
+        return DisjointRows(
+            self.weights.to(device), self.event_ndim, None if self.labels is None else self.labels.to(device)
+        )
+
+
+Rows = DenseRows | DisjointRows
+
+
+def quadrature_weights(points: Tensor, rule: Rule = "trapezoid") -> Tensor:
+    """Weights ``(..., n)`` of an integral along one axis over ``points (..., n)``, which increase.
+
+    ``"trapezoid"`` over nodes, from the first to the last; ``"midpoint"`` over centers of cells, the outermost of which
+    reach as far out as their neighbors are away; ``"right"`` the right-hand Riemann sum, without the first point.
+
+    Raises:
+        ValueError: for another rule, fewer than two points, or points that do not increase.
+
+    Example:
+        >>> quadrature_weights(torch.tensor([0.0, 1.0, 3.0])).tolist()
+        [0.5, 1.5, 1.0]
+        >>> quadrature_weights(torch.tensor([0.0, 1.0, 3.0]), rule="right").tolist()
+        [0.0, 1.0, 2.0]
+    """
+    if rule not in ("trapezoid", "midpoint", "right"):
+        raise ValueError(f"Expected rule 'trapezoid', 'midpoint' or 'right' but got {rule!r}.")
+    if points.shape[-1] < 2 or not bool((points.diff(dim=-1) > 0).all()):
+        raise ValueError("Expected at least two points that increase; sort them, and leave out those that repeat.")
+    gaps = points.to(torch.float64).diff(dim=-1)
+    nothing = torch.zeros_like(gaps[..., :1])
+    if rule == "right":
+        return torch.cat([nothing, gaps], -1)
+    before, after = (gaps[..., :1], gaps[..., -1:]) if rule == "midpoint" else (nothing, nothing)
+    return (torch.cat([before, gaps], -1) + torch.cat([gaps, after], -1)) / 2
+
+
+def control_volumes(shape: Sequence[int], volumes: Sequence[int]) -> Tensor:
+    """Labels ``(*shape)`` that cut a grid into boxes, as many along each axis as ``volumes`` says, for `DisjointRows`.
+
+    Boxes are as equal as the points allow.
+
+    Raises:
+        ValueError: if there are more volumes than points along an axis, or none.
+
+    Example:
+        >>> control_volumes((4, 3), (2, 1)).tolist()
+        [[0, 0, 0], [0, 0, 0], [1, 1, 1], [1, 1, 1]]
+    """
+    if len(shape) != len(volumes) or not all(1 <= number <= size for size, number in zip(shape, volumes, strict=True)):
+        raise ValueError(
+            f"Expected between one and as many volumes as points along each axis of {tuple(shape)} but got "
+            f"{tuple(volumes)}."
+        )
+    labels = torch.zeros(1, dtype=torch.long)
+    for size, number in zip(shape, volumes, strict=True):
+        labels = labels.unsqueeze(-1) * number + torch.arange(size) * number // size
+    return labels.reshape(tuple(shape))
+
+
+def product_weights(lines: Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
+    """Weights ``(..., *space)`` of an integral over a box from those along each axis, ``(..., n)``; zero outside the mask.
+
+    Lines come from `quadrature_weights`, or from `Grid.quadrature_weights`, which knows periods, bounds and stretching.
+
+    Example:
+        >>> product_weights([torch.tensor([0.5, 0.5]), torch.tensor([1.0, 2.0, 1.0])]).tolist()
+        [[0.5, 1.0, 0.5], [0.5, 1.0, 0.5]]
+    """
+    weights = torch.ones((), dtype=torch.float64, device=lines[0].device)
+    for place, line in enumerate(lines):
+        behind = len(lines) - 1 - place
+        weights = weights * line.to(torch.float64).reshape(*line.shape[:-1], *(1,) * place, -1, *(1,) * behind)
+    return weights if mask is None else weights * mask
+
+
+def _places(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers ``(rows, longest)`` of the unknowns of every row, and ``(rows, longest)`` one where there is one."""
+    count = int(labels.max()) + 1 if labels.numel() else 0
+    sizes = torch.bincount(labels[labels >= 0], minlength=count)
+    empty = (sizes == 0).nonzero().flatten().tolist()
+    if count == 0 or empty:
+        raise ValueError(f"Expected at least one unknown in every row 0..{count - 1} but rows {empty} have none.")
+    order = torch.argsort(labels, stable=True)[int((labels < 0).sum()) :]
+    longest = int(sizes.max())
+    slots = torch.arange(longest, device=labels.device)
+    taken = slots < sizes.unsqueeze(-1)
+    starts = sizes.cumsum(0) - sizes
+    places = order[(starts.unsqueeze(-1) + slots).clamp_max(math.prod(order.shape) - 1)]
+    return places, taken.to(torch.float64)
+
+
+def _require_finite(weights: Tensor) -> None:
+    if not bool(torch.isfinite(weights).all()):
+        raise ValueError("Expected finite weights of a constraint but some are NaN or infinite.")
