@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pdesurrogate.fields.trajectory import Trajectory
     from pdesurrogate.metrics.base import RolloutMetric
     from pdesurrogate.metrics.plan import RolloutPlan
+    from pdesurrogate.physics.conservation.laws import ConservationLaw
     from pdesurrogate.steppers.base import Stepper
 
 
@@ -57,6 +58,19 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="YAML",
         help="steppers to put around the model, a list of class_path and init_args, the innermost first; "
         "default: those that a checkpoint was trained with",
+    )
+    parser.add_argument(
+        "--conserve",
+        type=Path,
+        metavar="YAML",
+        help="condition each frame on a conservation law, given by class_path and init_args, for example "
+        "pdesurrogate.physics.conservation.KeptMeans, and measure how far the law is broken",
+    )
+    parser.add_argument(
+        "--conserve-where",
+        choices=("loop", "output"),
+        default="loop",
+        help="condition before the next step, or only what is measured; default: %(default)s",
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="an archive")
     parser.add_argument("--split", default="test", help="default: %(default)s")
@@ -151,12 +165,17 @@ def _evaluate(arguments: argparse.Namespace, argv: list[str], device: str, *, wr
     archive = Archive(arguments.data)
     trajectories = archive.trajectories(arguments.split)
     stepper, card = _model(arguments, archive, device)
+    law = None if arguments.conserve is None else _law_from(arguments.conserve)
+    if law is not None:
+        stepper, card = _conserving(stepper, card, law, arguments.conserve_where, trajectories[0].metadata)
+    if arguments.name is not None:
+        card = replace(card, name=arguments.name)
     start = stepper.history_frames if arguments.start_frame is None else arguments.start_frame
     frames = max(len(trajectories[0]) - start, 1) if arguments.frames is None else arguments.frames
     bounds = None if arguments.bounds is None else tuple(arguments.bounds)
     evaluator = Evaluator(
         _suite(arguments.suite),
-        metrics=_further_metrics(arguments, trajectories[0]),
+        metrics=_further_metrics(arguments, trajectories[0], law),
         batch_size=arguments.batch_size,
         device=device,
         bounds=bounds,
@@ -280,9 +299,9 @@ def _suite(name: str | None) -> Suite | None:
 
 
 def _further_metrics(
-    arguments: argparse.Namespace, trajectory: Trajectory
+    arguments: argparse.Namespace, trajectory: Trajectory, law: ConservationLaw | None
 ) -> dict[str, Callable[[RolloutPlan], RolloutMetric]]:
-    """Metrics by class path from a YAML file, and the residual where it is asked for."""
+    """Metrics by class path from a YAML file, and those of residual and law where they are asked for."""
     from functools import partial
 
     from jsonargparse import ArgumentError, ArgumentParser
@@ -310,6 +329,10 @@ def _further_metrics(
                 "none; add a ResidualMetric with a solver of your own by --metrics."
             )
         metrics["residual"] = partial(ResidualMetric, march=solver)
+    if law is not None:
+        from pdesurrogate.metrics.law import LawMetric
+
+        metrics["law"] = partial(LawMetric, law=law)
     return metrics
 
 
@@ -338,7 +361,7 @@ def _model(arguments: argparse.Namespace, archive: Archive, device: str) -> tupl
 
         stepper = _wrapped_by(arguments.wrap, stepper)
         card = replace(card, config={**card.config, "wrappers": wrappers_of(stepper)})
-    return stepper, card if arguments.name is None else replace(card, name=arguments.name)
+    return stepper, card
 
 
 def _wrapped_by(path: Path, stepper: Stepper) -> Stepper:
@@ -356,6 +379,52 @@ def _wrapped_by(path: Path, stepper: Stepper) -> Stepper:
         return wrapped(stepper, parser.instantiate(config).wrap)
     except (ArgumentError, ValueError, TypeError) as error:
         raise ValueError(f"{path} names no steppers to put around a {type(stepper).__name__}: {error}") from error
+
+
+def _law_from(path: Path) -> ConservationLaw:
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    from pdesurrogate.physics.conservation.laws import ConservationLaw
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--conserve", type=ConservationLaw)
+    try:
+        law: ConservationLaw = parser.instantiate(parser.parse_object({"conserve": _read_yaml(path)})).conserve
+    except (ArgumentError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} names no conservation law: {error}") from error
+    return law
+
+
+def _conserving(
+    stepper: Stepper, card: ModelCard, law: ConservationLaw, where: str, metadata: Metadata
+) -> tuple[Stepper, ModelCard]:
+    """The stepper conditioned on a law, by whatever it knows of its own uncertainty."""
+    from pdesurrogate.steppers.base import ProbabilisticStepper
+    from pdesurrogate.steppers.ensemble import EnsembleStepper
+    from pdesurrogate.steppers.probconserv import (
+        ProbConserv,
+        ProbConservEnsemble,
+        ProbConservOutput,
+        ProbConservPredicted,
+    )
+    from pdesurrogate.steppers.wrappers import wrappers_of
+
+    if where == "output":
+        if isinstance(stepper, ProbabilisticStepper | EnsembleStepper):
+            raise ValueError(
+                "Expected a single prediction for --conserve-where output but the model states a variance or is an "
+                "ensemble, which are conditioned inside the loop; leave the option out."
+            )
+        around: Stepper = ProbConservOutput(stepper, law, metadata=metadata)
+    elif isinstance(stepper, EnsembleStepper):
+        around = ProbConservEnsemble(stepper, law, metadata=metadata)
+    elif isinstance(stepper, ProbabilisticStepper):
+        around = ProbConservPredicted(stepper, law, metadata=metadata)
+    else:
+        around = ProbConserv(stepper, law, metadata=metadata)
+    place = "" if where == "loop" else " of the output"
+    config = {**card.config, "wrappers": wrappers_of(around)}
+    return around, replace(card, name=f"{card.name} + ProbConserv{place}", config=config)
 
 
 def surrogate_from(*checkpoints: Path, wrap: Path | None = None) -> tuple[Stepper, ModelCard]:

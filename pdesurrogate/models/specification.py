@@ -96,6 +96,15 @@ def imported_module(class_path: str) -> type[nn.Module]:
     Raises:
         ValueError: if it cannot be imported or is no module.
     """
+    return imported_class(class_path, nn.Module)
+
+
+def imported_class(class_path: str, kind: type) -> type[Any]:
+    """The class that a checkpoint names, which must be of a kind: a checkpoint is not to call whatever it likes.
+
+    Raises:
+        ValueError: if it cannot be imported or is of another kind.
+    """
     module_name, _, class_name = class_path.rpartition(".")
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
@@ -104,8 +113,9 @@ def imported_module(class_path: str) -> type[nn.Module]:
             f"Expected an installed class but {class_path!r} cannot be imported ({error}). "
             "Install the package that the checkpoint was trained with."
         ) from error
-    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-        raise ValueError(f"Expected the class of a torch module but {class_path!r} is none.")
+    if not (isinstance(cls, type) and issubclass(cls, kind)):
+        what = "torch module" if kind is nn.Module else kind.__name__
+        raise ValueError(f"Expected the class of a {what} but {class_path!r} is none.")
     return cls
 
 

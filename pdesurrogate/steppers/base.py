@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -34,4 +35,13 @@ class ProbabilisticStepper(Stepper, Protocol):
 
     def predict(self, history: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         """Mean and variance of the next block, of the same shape; the variance in squared physical units."""
+        ...
+
+
+@runtime_checkable
+class OutputCorrector(Stepper, Protocol):
+    """A `Stepper` whose frames a rollout corrects as it yields them, while it goes on from them as they are."""
+
+    def correction(self, history: Tensor, context: Context) -> Callable[[Tensor], Tensor]:
+        """What corrects block after block of the rollout that starts from ``history``."""
         ...

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pdesurrogate.fields.batch import collate
 from pdesurrogate.fields.trajectory import Context, Trajectory
-from pdesurrogate.steppers.base import Stepper
+from pdesurrogate.steppers.base import OutputCorrector, Stepper
 
 
 class Rollout:
@@ -23,6 +23,8 @@ class Rollout:
     A trajectory is stopped at its first frame that is not finite or leaves the bounds. From there on its output is
     NaN, the stepper is given zeros in place of the frames that were not made, and the other trajectories of the batch
     go on. No value is brought to the host for that, so a GPU is never waited for.
+
+    The frames of an `OutputCorrector` are yielded corrected; the next step starts from them as they were.
 
     Attributes:
         frames: frames to predict.
@@ -59,6 +61,9 @@ class Rollout:
 
     def __iter__(self) -> Iterator[Tensor]:
         latest = _Latest(self._history)
+        correct = None
+        if isinstance(self._stepper, OutputCorrector):
+            correct = self._stepper.correction(self._history, self._context)
         alive = torch.ones_like(self.first_bad_frame, dtype=torch.bool)
         self.first_bad_frame = torch.full_like(self.first_bad_frame, self.frames)
         done = 0
@@ -73,7 +78,8 @@ class Rollout:
             alive = good[:, -1]
             done += block.shape[1]
             latest.append(torch.where(_as_mask(good, block), block, 0.0))
-            yield torch.where(_as_mask(good, block), block, torch.nan)
+            made = torch.where(_as_mask(good, block), block, torch.nan)
+            yield made if correct is None else correct(made)
 
     def _is_good(self, block: Tensor) -> Tensor:
         lowest, highest = block.flatten(2).aminmax(dim=-1)

@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from pdesurrogate.models.specification import imported_module
-from pdesurrogate.steppers.base import Stepper
+from pdesurrogate.models.specification import imported_class, imported_module
+from pdesurrogate.physics.conservation.laws import ConservationLaw
+from pdesurrogate.steppers.base import OutputCorrector, Stepper
 
 Wrapper = Callable[[Stepper], nn.Module]
 
@@ -32,6 +33,11 @@ def wrapped(stepper: Stepper, wrappers: Iterable[Wrapper]) -> Stepper:
         ('Resampled', {'resolution': [8]})
     """
     for wrapper in wrappers:
+        if isinstance(stepper, OutputCorrector):
+            raise ValueError(
+                f"Expected a {type(stepper).__name__}, which corrects what a rollout yields, as the outermost wrapper "
+                "but another is around it; put it last."
+            )
         around = wrapper(stepper)
         if not isinstance(around, Stepper):
             raise ValueError(f"Expected a wrapper that gives a stepper but got a {type(around).__name__}.")
@@ -49,17 +55,15 @@ def innermost(stepper: Stepper) -> Stepper:
 def wrappers_of(stepper: Stepper) -> list[dict[str, Any]]:
     """``class_path`` and ``init_args`` of what is around a stepper, the innermost first, in plain values.
 
-    A wrapper has what it wraps as ``stepper``, and its other arguments as attributes of their names.
+    A wrapper has what it wraps as ``stepper``, and its other arguments as attributes of their names; so has a
+    conservation law its own.
 
     Raises:
         ValueError: if an argument is not there, or no plain value.
     """
     found: list[dict[str, Any]] = []
     while isinstance(inner := getattr(stepper, "stepper", None), Stepper):
-        cls = type(stepper)
-        names = [name for name in inspect.signature(cls.__init__).parameters if name not in _BY_PLACE]
-        arguments = {name: _plain(stepper, name) for name in names}
-        found.insert(0, {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": arguments})
+        found.insert(0, _specification(stepper))
         stepper = inner
     return found
 
@@ -71,19 +75,51 @@ def wrappers_from(specifications: Sequence[Mapping[str, Any]]) -> list[Wrapper]:
         ValueError: if a class cannot be imported or is no module.
     """
     return [
-        functools.partial(imported_module(str(each["class_path"])), **each.get("init_args", {}))
+        functools.partial(imported_module(str(each["class_path"])), **_built(each.get("init_args", {})))
         for each in specifications
     ]
 
 
-def _plain(stepper: Stepper, name: str) -> Any:
-    value = getattr(stepper, name, inspect.Parameter.empty)
-    if isinstance(value, tuple):
-        value = list(value)
-    items = value if isinstance(value, list) else [value]
-    if not all(item is None or isinstance(item, bool | int | float | str) for item in items):
-        raise ValueError(
-            f"Expected the argument {name!r} of a {type(stepper).__name__} as an attribute in plain values, so that a "
-            f"checkpoint can hold it, but got {value!r}."
-        )
-    return value
+def _built(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a wrapper, conservation laws made from what is said of them."""
+    return {
+        name: _law(value) if isinstance(value, Mapping) and "class_path" in value else value
+        for name, value in arguments.items()
+    }
+
+
+def _law(specification: Mapping[str, Any]) -> ConservationLaw:
+    law: ConservationLaw = imported_class(str(specification["class_path"]), ConservationLaw)(
+        **specification.get("init_args", {})
+    )
+    return law
+
+
+def _specification(described: object) -> dict[str, Any]:
+    """``class_path`` and ``init_args`` of a wrapper or a law."""
+    cls = type(described)
+    names = [name for name in inspect.signature(cls.__init__).parameters if name not in _BY_PLACE]
+    arguments = {name: _plain(described, name) for name in names}
+    return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": arguments}
+
+
+def _plain(described: object, name: str) -> Any:
+    value = getattr(described, name, inspect.Parameter.empty)
+    if isinstance(value, ConservationLaw):
+        return _specification(value)
+    if (plain := _as_lists(value)) is not inspect.Parameter.empty:
+        return plain
+    raise ValueError(
+        f"Expected the argument {name!r} of a {type(described).__name__} as an attribute in plain values, so that a "
+        f"checkpoint can hold it, but got {value!r}."
+    )
+
+
+def _as_lists(value: Any) -> Any:
+    """A plain value, or nested lists of such; else no value."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if not isinstance(value, tuple | list):
+        return inspect.Parameter.empty
+    items = [_as_lists(item) for item in value]
+    return inspect.Parameter.empty if inspect.Parameter.empty in items else items

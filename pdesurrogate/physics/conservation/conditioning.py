@@ -113,6 +113,14 @@ class Conditioned:
             residual = residual + self._gain.noise_like(residual, generator)
         return (samples.to(torch.float64) - self._gain.shift(residual)).to(samples.dtype)
 
+    def shifted(self, members: Tensor) -> Tensor:
+        """Members ``(members, ..., *event)``, each moved by its own residual and the common gain, without noise.
+
+        What an ensemble filter does to its members if targets are not perturbed: their spread is smaller than that of
+        samples where the target is uncertain, and the same where it is exact.
+        """
+        return (members.to(torch.float64) - self._gain.shift(self._constraint.residual(members))).to(members.dtype)
+
     def sample(self, draws: int, generator: torch.Generator, mean: Tensor) -> Tensor:
         """``(draws, ..., *event)`` in float64 around what was conditioned, by Matheron's rule."""
         event = self._constraint.rows.event
@@ -146,7 +154,7 @@ class _DisjointGain:
     def __init__(self, rows: DisjointRows, covariance: Diagonal, constraint: LinearConstraint, noise: float) -> None:
         self.rows = rows
         self.spread = rows.weights * covariance.variance
-        if rows.labels is None and self.spread.ndim == rows.event_ndim and rows.weights.ndim == rows.event_ndim:
+        if rows.count == 1 and rows.labels is None and self.spread.ndim == rows.weights.ndim == rows.event_ndim:
             of_prior = self.spread.flatten().dot(rows.weights.flatten()).unsqueeze(0)
         else:
             of_prior = rows.collect(self.spread * rows.weights)

@@ -48,11 +48,24 @@ class DenseRows:
         """Number of rows."""
         return self.weights.shape[-self.event_ndim - 1]
 
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """Sizes of the axes in front of the rows."""
+        return tuple(self.weights.shape[: -self.event_ndim - 1])
+
     def apply(self, values: Tensor) -> Tensor:
         """``G u``: ``(..., rows)`` of ``values (..., *event)``, in float64."""
-        weights = self.weights.flatten(-self.event_ndim)
+        return self._product(self.weights, values)
+
+    def magnitude(self, values: Tensor) -> Tensor:
+        """``|G| |u| (..., rows)`` of ``values (..., *event)``: what round-off in ``G u`` is a share of."""
+        return self._product(self.weights.abs(), values.abs())
+
+    def _product(self, weights: Tensor, values: Tensor) -> Tensor:
+        weights = weights.flatten(-self.event_ndim)
         flat = values.to(torch.float64).flatten(-self.event_ndim)
-        return (weights @ flat.unsqueeze(-1)).squeeze(-1)
+        # Without a batch of rows, one matrix product reads the weights once for the whole batch of values.
+        return flat @ weights.mT if weights.ndim == 2 else (weights @ flat.unsqueeze(-1)).squeeze(-1)
 
     def transpose(self, multipliers: Tensor) -> Tensor:
         """``G^T l``: ``(..., *event)`` of ``multipliers (..., rows)``."""
@@ -76,11 +89,13 @@ class DisjointRows:
     Args:
         weights: ``(..., *event)`` of every unknown in its row.
         event_ndim: number of axes of the unknowns.
-        labels: ``(*event)`` integers, the row of every unknown, ``0, 1, ...``, or -1 for none; without, all unknowns are
-            in one row.
+        labels: ``(*event)`` integers, the row of every unknown, ``0, 1, ...``, or -1 for none. Rows of like size
+            are best: each takes the memory of the largest.
+        summed: without labels, how many axes at the end a row sums over, all of them by default: with one less there is
+            a row for each channel of ``(channel, *space)``.
 
     Raises:
-        ValueError: if shapes do not fit, weights are not finite, or a row is empty.
+        ValueError: if shapes do not fit, weights are not finite, a row is empty, or labels and ``summed`` are given.
 
     Example:
         >>> rows = DisjointRows(torch.ones(4), event_ndim=1, labels=torch.tensor([0, 0, 1, -1]))
@@ -88,7 +103,9 @@ class DisjointRows:
         [3.0, 3.0]
     """
 
-    def __init__(self, weights: Tensor, event_ndim: int, labels: Tensor | None = None) -> None:
+    def __init__(
+        self, weights: Tensor, event_ndim: int, labels: Tensor | None = None, summed: int | None = None
+    ) -> None:
         if event_ndim < 1 or weights.ndim < event_ndim:
             raise ValueError(
                 f"Expected weights (*event) with {event_ndim} axes of unknowns, at least one, but got "
@@ -98,11 +115,20 @@ class DisjointRows:
         self.weights = weights.to(torch.float64)
         self.event_ndim = event_ndim
         self.labels = labels
+        self.summed = event_ndim if summed is None else summed
+        if not 1 <= self.summed <= event_ndim or (labels is not None and summed is not None):
+            raise ValueError(
+                f"Expected labels, or to sum over 1 to {event_ndim} axes, but got summed={summed}"
+                f"{'' if labels is None else ' and labels'}."
+            )
+        self._squares: Tensor | None = None
         self._places: Tensor | None = None
         self._taken: Tensor | None = None
         if labels is not None:
-            if tuple(labels.shape) != self.event:
-                raise ValueError(f"Expected labels of unknowns {self.event} but got {tuple(labels.shape)}.")
+            if tuple(labels.shape) != self.event or labels.is_floating_point():
+                raise ValueError(
+                    f"Expected labels, integers, of unknowns {self.event} but got {labels.dtype} {tuple(labels.shape)}."
+                )
             self._places, self._taken = _places(labels.flatten())
 
     @property
@@ -113,28 +139,46 @@ class DisjointRows:
     @property
     def count(self) -> int:
         """Number of rows."""
-        return 1 if self._places is None else len(self._places)
+        return math.prod(self.event[: -self.summed]) if self._places is None else len(self._places)
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """Sizes of the axes in front of the unknowns."""
+        return tuple(self.weights.shape[: self.weights.ndim - self.event_ndim])
 
     def apply(self, values: Tensor) -> Tensor:
         """``G u``: ``(..., rows)`` of ``values (..., *event)``, in float64."""
+        return self._product(self.weights, values)
+
+    def magnitude(self, values: Tensor) -> Tensor:
+        """``|G| |u| (..., rows)`` of ``values (..., *event)``: what round-off in ``G u`` is a share of."""
+        return self._product(self.weights.abs(), values.abs())
+
+    def variance(self, variances: Tensor) -> Tensor:
+        """Variances ``(..., rows)`` of ``G u`` if unknowns are independent with these, ``(..., *event)``."""
+        if self._squares is None or self.weights.requires_grad:
+            self._squares = self.weights.square()
+        return self._product(self._squares, variances)
+
+    def _product(self, weights: Tensor, values: Tensor) -> Tensor:
         values = values.to(torch.float64)
-        if self._places is None and self.weights.ndim == self.event_ndim:
-            # One matrix product: the weights are read once for the whole batch.
-            return values.flatten(-self.event_ndim) @ self.weights.flatten().unsqueeze(-1)
-        return self.collect(self.weights * values)
+        if self.labels is None and self.summed == weights.ndim and values.shape[-self.summed :] == weights.shape:
+            # One inner product for each of the batch: nothing is written that has the size of the unknowns.
+            return (values.flatten(-self.event_ndim) @ weights.flatten()).unsqueeze(-1)
+        return self.collect(weights * values)
 
     def collect(self, values: Tensor) -> Tensor:
         """Sums of ``values (..., *event)`` over the unknowns of every row ``(..., rows)``."""
-        flat = values.flatten(-self.event_ndim)
         if self._places is None or self._taken is None:
-            return flat.sum(-1, keepdim=True)
+            sums = values.flatten(-self.summed).sum(-1, keepdim=True)
+            return sums.flatten(-self.event_ndim + self.summed - 1)
         # Gathered, not scattered: scattered sums differ from run to run on a GPU.
-        return (flat[..., self._places] * self._taken).sum(-1)
+        return (values.flatten(-self.event_ndim)[..., self._places] * self._taken).sum(-1)
 
     def lift(self, values: Tensor) -> Tensor:
         """To every unknown the value of its row: ``(..., *event)``, or what broadcasts to it, of ``(..., rows)``."""
         if self.labels is None:
-            return values.reshape(*values.shape[:-1], *(1,) * self.event_ndim)
+            return values.reshape(*values.shape[:-1], *self.event[: -self.summed], *(1,) * self.summed)
         lifted = values[..., self.labels.clamp_min(0)]
         return torch.where(self.labels >= 0, lifted, 0.0)
 
@@ -149,9 +193,9 @@ class DisjointRows:
 
     def to(self, device: torch.device | str) -> DisjointRows:
         """On a device."""
-        return DisjointRows(
-            self.weights.to(device), self.event_ndim, None if self.labels is None else self.labels.to(device)
-        )
+        if self.labels is None:
+            return DisjointRows(self.weights.to(device), self.event_ndim, summed=self.summed)
+        return DisjointRows(self.weights.to(device), self.event_ndim, self.labels.to(device))
 
 
 Rows = DenseRows | DisjointRows
