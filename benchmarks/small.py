@@ -27,24 +27,27 @@ CHECKPOINTS = Path("benchmarks/checkpoints")
 LARGEST_CHECKPOINT = 4_000_000
 
 
-class Refined(NamedTuple):
-    """A way to refine: its name, the options of ``pdesurrogate refine``, and which of the seeds are refined so."""
+class Way(NamedTuple):
+    """What else is done with a trained network: a name, options of ``refine`` or ``evaluate``, and for which seeds."""
 
     name: str
     options: tuple[str, ...]
     seeds: tuple[int, ...]
+    verb: str = "refine"
 
 
 class Trained(NamedTuple):
     """A configuration below ``benchmarks/configs``, the seeds that it is trained with, and what is done with these.
 
-    ``options`` are those of ``pdesurrogate evaluate`` beyond its task's.
+    ``options`` are those of ``pdesurrogate evaluate`` beyond its task's; ``start_from`` is the configuration whose
+    network of the same seed the training goes on from.
     """
 
     config: str
     seeds: tuple[int, ...]
-    refined: tuple[Refined, ...] = ()
+    ways: tuple[Way, ...] = ()
     options: tuple[str, ...] = ("--solver-sweep",)
+    start_from: str | None = None
 
 
 class Task(NamedTuple):
@@ -63,6 +66,7 @@ class Task(NamedTuple):
     steppers: tuple[tuple[str, str], ...] = ()
 
 
+LAWS = "benchmarks/laws"
 NEWTON, LBFGS, ADAM = (("--method", name) for name in ("newton", "lbfgs", "adam"))
 # Over this long a time the first iterations gain little: Newton's method converges quadratically only near the end.
 FAR_NEWTON = (*NEWTON, "--iterations", "5", "--window", "10")
@@ -74,6 +78,18 @@ TEN_TO_TEN = ("--start-frame", "10", "--frames", "10")
 def waves(config: str, name: str, *options: str) -> Trained:
     """A SineNet with three seeds, and how far its features move."""
     return Trained(config, (0, 1, 2), options=("--name", name, "--misalignment", *options))
+
+
+def conserving(
+    config: str, seeds: tuple[int, ...], name: str, ways: dict[str, tuple[str, tuple[str, ...]]], law: str
+) -> Trained:
+    """A network whose law is measured as it is, and kept in some ways: each a suffix, how tables name it, options."""
+    measured = ("--name", name, "--conserve", f"{LAWS}/{law}.yaml", "--conserve-where", "nowhere")
+    kept = tuple(
+        Way(suffix, ("--name", f"{name} + {label}", *options), seeds, "evaluate")
+        for suffix, (label, options) in ways.items()
+    )
+    return Trained(config, seeds, kept, measured)
 
 
 def named(config: str, name: str, *options: str) -> Trained:
@@ -106,8 +122,8 @@ TASKS = (
                 "fno",
                 (0,),
                 (
-                    Refined("newton", FAR_NEWTON, (0,)),
-                    Refined("newton_128", (*FAR_NEWTON, "--resolution", "128", "--name", "FNO + Newton on 128"), (0,)),
+                    Way("newton", FAR_NEWTON, (0,)),
+                    Way("newton_128", (*FAR_NEWTON, "--resolution", "128", "--name", "FNO + Newton on 128"), (0,)),
                 ),
             ),
         ),
@@ -122,10 +138,10 @@ TASKS = (
                 "sfno",
                 (0, 1, 2),
                 (
-                    Refined("newton", NEWTON, (0, 1, 2)),
-                    Refined("lbfgs", LBFGS, (0,)),
-                    Refined("adam", ADAM, (0,)),
-                    Refined("released", ("--method", "released"), (0,)),
+                    Way("newton", NEWTON, (0, 1, 2)),
+                    Way("lbfgs", LBFGS, (0,)),
+                    Way("adam", ADAM, (0,)),
+                    Way("released", ("--method", "released"), (0,)),
                 ),
             ),
             Trained("fno", (0,)),
@@ -141,10 +157,10 @@ TASKS = (
                 "sfno_small",
                 (0,),
                 (
-                    Refined("newton", NEWTON, (0,)),
+                    Way("newton", NEWTON, (0,)),
                     # Their gradients do not see the difference to the 50 steps of the data.
-                    Refined("lbfgs", (*LBFGS, "--steps-per-frame", "10"), (0,)),
-                    Refined("adam", (*ADAM, "--steps-per-frame", "10", "--iterations", "40"), (0,)),
+                    Way("lbfgs", (*LBFGS, "--steps-per-frame", "10"), (0,)),
+                    Way("adam", (*ADAM, "--steps-per-frame", "10", "--iterations", "40"), (0,)),
                 ),
             ),
             Trained("fno", (0,)),
@@ -238,6 +254,8 @@ def _train_and_evaluate(task: Task, trained: Trained, seed: int) -> Iterator[tup
     config = f"{problem}/{trained.config}"
     slim = RUNS / problem / f"{name}.ckpt"
     fit = ["fit", "-c", config, "--seed_everything", str(seed), "--trainer.logger", json.dumps([logger])]
+    if trained.start_from is not None:
+        fit += ["--model.start_from", str(RUNS / problem / f"{trained.start_from}_seed{seed}.ckpt")]
     finished = slim if slim.exists() else folder / "finished"
     yield finished, [*fit, "--ckpt_path", str(last)] if last.exists() else fit
     yield slim, ["slim", str(last), str(slim)]
@@ -245,10 +263,11 @@ def _train_and_evaluate(task: Task, trained: Trained, seed: int) -> Iterator[tup
     out = REPORTS / task.name / name
     options = [*_evaluation(task, out), *task.options, *trained.options]
     yield out / "report.json", ["evaluate", *of_model, *options]
-    for way in trained.refined:
+    for way in trained.ways:
         if seed in way.seeds:
             out = REPORTS / task.name / f"{trained.config}_{way.name}_seed{seed}"
-            yield out / "report.json", ["refine", *of_model, *way.options, *_evaluation(task, out)]
+            more = task.options if way.verb == "evaluate" else ()
+            yield out / "report.json", [way.verb, *of_model, *way.options, *_evaluation(task, out), *more]
 
 
 def _baselines(task: Task) -> Iterator[tuple[str, list[str]]]:

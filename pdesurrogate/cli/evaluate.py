@@ -68,9 +68,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--conserve-where",
-        choices=("loop", "output"),
+        choices=("loop", "output", "nowhere"),
         default="loop",
-        help="condition before the next step, or only what is measured; default: %(default)s",
+        help="condition before the next step, only what is measured, or measure the law alone; default: %(default)s",
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="an archive")
     parser.add_argument("--split", default="test", help="default: %(default)s")
@@ -166,7 +166,7 @@ def _evaluate(arguments: argparse.Namespace, argv: list[str], device: str, *, wr
     trajectories = archive.trajectories(arguments.split)
     stepper, card = _model(arguments, archive, device)
     law = None if arguments.conserve is None else _law_from(arguments.conserve)
-    if law is not None:
+    if law is not None and arguments.conserve_where != "nowhere":
         stepper, card = _conserving(stepper, card, law, arguments.conserve_where, trajectories[0].metadata)
     if arguments.name is not None:
         card = replace(card, name=arguments.name)

@@ -342,6 +342,28 @@ class PlaneMoments:
         return _root(_mean_along(drift.square(), one, heights)).mean() + _root(error) / (_root(size) + _FLOOR)
 
 
+class MeanDrift:
+    """Root mean square, over samples, frames and channels, of how far the mean over the box is from the target's.
+
+    Where the true mean is kept, this is the violation of a conservation law as a penalty ("SoftC" of Hansen et al.,
+    arXiv:2302.11002, section 4): add it to a loss of the fields (`WeightedSum`). A network can be told that no mean
+    drifts, and can then not be relied on; a wrapper that enforces it can (`steppers.probconserv`).
+
+    Args:
+        weights: of the channels, see `RelativeL2PerChannel`.
+    """
+
+    def __init__(self, weights: Sequence[float] | None = None) -> None:
+        self.weights = _channel_weights(weights)
+
+    def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
+        """The root mean square, in units of each channel's deviation."""
+        lines = grid.quadrature_weights(context.coordinates)
+        drift = _mean_along((prediction - target).double(), lines, range(grid.dimension))
+        squares = _channel_mean(drift.square().flatten(2), self.weights)
+        return _root(squares).to(prediction.dtype)
+
+
 class FirstFrames:
     """A loss of the first predicted frames alone.
 

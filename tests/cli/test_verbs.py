@@ -273,6 +273,60 @@ def test_suites_further_metrics_residual_and_sweep_are_a_matter_of_options(data,
     assert "Expected a YAML file" in capsys.readouterr().err
 
 
+LAW = """
+class_path: pdesurrogate.physics.conservation.laws.KeptMeans
+init_args: {of: [vorticity]}
+"""
+
+
+@lightning_cli
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_law_is_kept_in_the_loop_and_measured(fitted, data, tmp_path, members):
+    law = tmp_path / "law.yaml"
+    law.write_text(LAW)
+    checkpoints = [str(fitted / "checkpoints" / "last.ckpt")] * members
+    common = ["evaluate", "--checkpoint", *checkpoints, "--data", str(data), "--conserve", str(law), "--no-figures"]
+    found = {}
+    for where in ("nowhere", "loop"):
+        assert main([*common, "--conserve-where", where, "--out", str(tmp_path / where)]) == 0
+        found[where] = Report.load(tmp_path / where).attributes
+    violation = {where: each["scores"]["law_violation_mean_of_vorticity"]["value"] for where, each in found.items()}
+    assert violation["loop"] < 1e-6 < 1e-4 < violation["nowhere"]
+    wrapper = found["loop"]["model"]["config"]["wrappers"][-1]
+    assert wrapper["init_args"]["law"]["init_args"]["of"] == ["vorticity"]
+    assert found["loop"]["model"]["name"].endswith("+ ProbConserv")
+
+
+@lightning_cli
+def test_a_law_is_kept_in_what_is_measured_alone(fitted, data, tmp_path):
+    law = tmp_path / "law.yaml"
+    law.write_text(LAW)
+    checkpoint = str(fitted / "checkpoints" / "last.ckpt")
+    common = ["evaluate", "--data", str(data), "--conserve", str(law), "--no-figures", "--conserve-where", "output"]
+    assert main([*common, "--checkpoint", checkpoint, "--out", str(tmp_path / "a")]) == 0
+    report = Report.load(tmp_path / "a").attributes
+    assert report["scores"]["law_violation_mean_of_vorticity"]["value"] < 1e-6
+    assert report["model"]["name"].endswith("+ ProbConserv of the output")
+
+
+@lightning_cli
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("class_path: pdesurrogate.steppers.persistence.Persistence", "names no conservation law"),
+        (LAW.replace("vorticity", "salt"), "Expected channels ['salt'], whose means are kept"),
+        (LAW.replace("{of", "{values: [1.0], unit: m, of"), "Expected values of 'vorticity' in"),
+        ("[", "Expected YAML in"),
+    ],
+)
+def test_what_is_no_law_of_the_data_is_refused(data, tmp_path, capsys, text, message):
+    law = tmp_path / "law.yaml"
+    law.write_text(text)
+    command = ["evaluate", "--stepper", PERSISTENCE, "--data", str(data), "--conserve", str(law)]
+    assert main([*command, "--out", str(tmp_path / "a")]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_several_checkpoints_are_an_ensemble(fitted, data, tmp_path):
     checkpoint = str(fitted / "checkpoints" / "last.ckpt")
     command = ["evaluate", "--checkpoint", checkpoint, checkpoint, "--data", str(data), "--no-figures"]

@@ -59,3 +59,13 @@ def test_another_surrogate_is_refused(waves, tmp_path):
         fitted(waves, tmp_path / "second.ckpt", width=6, start_from=str(tmp_path / "first.ckpt"))
     with pytest.raises(ValueError, match="does not exist"):
         fitted(waves, tmp_path / "second.ckpt", start_from=str(tmp_path / "nowhere.ckpt"))
+
+
+def test_metadata_saved_before_channels_could_be_of_a_vector_are_the_same(waves, tmp_path):
+    fitted(waves, tmp_path / "first.ckpt")
+    stored = torch.load(tmp_path / "first.ckpt", weights_only=True)
+    for channel in stored["pdesurrogate"]["metadata"]["channels"]:
+        del channel["vector"]
+    torch.save(stored, tmp_path / "old.ckpt")
+    fitted(waves, tmp_path / "second.ckpt", steps=1, start_from=str(tmp_path / "old.ckpt"))
+    assert (tmp_path / "second.ckpt").exists()

@@ -12,6 +12,7 @@ from pdesurrogate.training.losses import (
     FirstFrames,
     FluctuationL2,
     LogLineSpectrum,
+    MeanDrift,
     MeanSquaredError,
     PlaneMoments,
 )
@@ -107,3 +108,21 @@ def test_moments_need_a_periodic_axis():
     square = torch.randn(2, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     context = Context(tuple(points.expand(2, -1) for points in GRID.uniform_coordinates((16, 16))))
     assert PlaneMoments().distance(square, square, context, GRID) < 1e-6
+
+
+def test_drift_of_the_mean_is_in_units_of_the_field_and_blind_to_all_else():
+    target = turbulent(0, 0.0)
+    # Heights of the cells are the weights: a shift of one height counts by its share.
+    shifted = target.clone()
+    shifted[..., 2, :] += 3.0
+    share = mean_over_heights(torch.tensor([0, 0, 1, 0, 0, 0, 0], dtype=torch.float64))
+    found = MeanDrift().distance(shifted, target, IN_CHANNEL, CHANNEL)
+    assert float(found) == pytest.approx(3.0 * float(share), rel=1e-6)
+    waves = turbulent(1, 0.0)
+    assert MeanDrift().distance(target, target, IN_CHANNEL, CHANNEL) < 1e-12
+    fluctuation = waves - waves.mean((3, 5), keepdim=True)
+    assert MeanDrift().distance(target + fluctuation, target, IN_CHANNEL, CHANNEL) < 1e-10
+    # Of two channels, one alone can be held to it.
+    one = shifted.clone()
+    one[:, :, 0] = target[:, :, 0]
+    assert MeanDrift([1.0, 0.0]).distance(one, target, IN_CHANNEL, CHANNEL) < 1e-12
