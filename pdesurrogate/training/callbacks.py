@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pdesurrogate.data.archive import ArchiveWriter, archive_path
 from pdesurrogate.data.datamodule import ForecastData
+from pdesurrogate.data.point_data import PointData
 from pdesurrogate.evaluation.provenance import file_sha256
 from pdesurrogate.fields.batch import Batch
 
@@ -29,7 +30,9 @@ class ReproducibleSteps(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Set the generators of all devices."""
-        step = [_data_of(trainer).seed, trainer.fit_loop.total_batch_idx, trainer.global_rank]
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, ForecastData | PointData)
+        step = [data.seed, trainer.fit_loop.total_batch_idx, trainer.global_rank]
         state = np.random.SeedSequence(step).generate_state(1, np.uint64)[0]
         torch.manual_seed(int(state) % 2**63)
 
