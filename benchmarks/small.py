@@ -80,16 +80,40 @@ def waves(config: str, name: str, *options: str) -> Trained:
     return Trained(config, (0, 1, 2), options=("--name", name, "--misalignment", *options))
 
 
+# Ways to keep a law: a suffix of the report's name, what tables call it, options beside the law.
+KeepingWays = dict[str, tuple[str, tuple[str, ...]]]
+LOOP_AND_OUTPUT: KeepingWays = {
+    "loop": ("ProbConserv", ()),
+    "output": ("ProbConserv of the output", ("--conserve-where", "output")),
+}
+SOLENOIDAL: KeepingWays = {
+    "solenoidal": ("no divergence", ("--wrap", f"{LAWS}/no_divergence.yaml", "--conserve-where", "nowhere")),
+    "both": ("ProbConserv, no divergence", ("--wrap", f"{LAWS}/no_divergence.yaml")),
+}
+IN_A_CHANNEL: KeepingWays = {
+    "by_height": (
+        "ProbConserv by height",
+        ("--wrap", f"{LAWS}/flow_rate_by_height.yaml", "--conserve-where", "nowhere"),
+    ),
+    "both": ("ProbConserv, no divergence", ("--wrap", f"{LAWS}/no_divergence_in_a_channel.yaml")),
+}
+
+
 def conserving(
-    config: str, seeds: tuple[int, ...], name: str, ways: dict[str, tuple[str, tuple[str, ...]]], law: str
+    config: str,
+    seeds: tuple[int, ...],
+    name: str,
+    law: str,
+    ways: KeepingWays | None = None,
+    start_from: str | None = None,
 ) -> Trained:
-    """A network whose law is measured as it is, and kept in some ways: each a suffix, how tables name it, options."""
-    measured = ("--name", name, "--conserve", f"{LAWS}/{law}.yaml", "--conserve-where", "nowhere")
+    """A network whose law is measured as it is, and kept in some ways."""
+    measured = ("--name", name, "--conserve", f"{LAWS}/{law}.yaml")
     kept = tuple(
-        Way(suffix, ("--name", f"{name} + {label}", *options), seeds, "evaluate")
-        for suffix, (label, options) in ways.items()
+        Way(suffix, ("--name", f"{name} + {label}", *measured[2:], *options), seeds, "evaluate")
+        for suffix, (label, options) in (ways or {}).items()
     )
-    return Trained(config, seeds, kept, measured)
+    return Trained(config, seeds, kept, (*measured, "--conserve-where", "nowhere"), start_from)
 
 
 def named(config: str, name: str, *options: str) -> Trained:
@@ -229,6 +253,42 @@ TASKS = (
         (),
         options=("--free-run", "10000", "--bounds", "-3", "3"),
         steppers=(("les_none", "LES without a model"),),
+    ),
+    # What conservation gives beyond conservation: benchmarks/conservation.py makes the tables.
+    Task(
+        "ns2d_decaying_conserved",
+        "ns2d_decaying",
+        ("--start-frame", "1"),
+        (
+            conserving("fno", (0, 1, 2), "FNO", "mean_vorticity", LOOP_AND_OUTPUT),
+            conserving("fno_more", (0, 1, 2), "FNO, trained on", "mean_vorticity", start_from="fno"),
+            conserving("fno_soft", (0, 1, 2), "FNO, trained on with a penalty", "mean_vorticity", start_from="fno"),
+            conserving("fno_hard", (0, 1, 2), "FNO, trained on inside the loop", "mean_vorticity", start_from="fno"),
+        ),
+        (),
+        options=(),
+    ),
+    Task(
+        "ns2d_velocity_conserved",
+        "ns2d_velocity",
+        ("--start-frame", "4"),
+        (
+            conserving("fno_small", (0,), "FNO", "momentum_and_scalar", LOOP_AND_OUTPUT | SOLENOIDAL),
+            conserving("sinenet_small_k4", (0, 1, 2), "SineNet-4", "momentum_and_scalar", LOOP_AND_OUTPUT | SOLENOIDAL),
+        ),
+        (),
+        options=(),
+    ),
+    Task(
+        "channel_minimal_180_conserved",
+        "channel_minimal_180",
+        ("--start-frame", "1"),
+        (
+            conserving("fno_small", (0, 1, 2), "FNO", "flow_rate", LOOP_AND_OUTPUT | IN_A_CHANNEL),
+            conserving("ifactformer_small", (0, 1, 2), "IFactFormer-m", "flow_rate", LOOP_AND_OUTPUT | IN_A_CHANNEL),
+        ),
+        (),
+        options=("--free-run", "1000", "--bounds", "-3", "3"),
     ),
 )
 
