@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from pdesurrogate.physics.conservation.covariance import require_semidefinite
 from pdesurrogate.physics.conservation.rows import DenseRows, DisjointRows, Rows, Rule, quadrature_weights
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LinearConstraint:
     """``G u = b + noise``: rows, what they should give, and how sure that is.
 
-    Hansen et al., *Learning Physical Models that Can Respect Conservation Laws*, ICML 2023, arXiv:2302.11002, section 3:
-    a conservation law, integrated over its domain, is linear in the solution even where the flux is not.
+    Hansen et al., *Learning Physical Models that Can Respect Conservation Laws*, ICML 2023, arXiv:2302.11002, section
+    3: a conservation law, integrated over its domain, is linear in the solution even where the flux is not.
 
     Attributes:
         rows: ``G``.
@@ -27,7 +29,8 @@ class LinearConstraint:
         units: of the rows' targets, one for all.
 
     Raises:
-        ValueError: if shapes do not fit, a target is not finite, a variance is negative, or both are given.
+        ValueError: if shapes do not fit, a target is not finite, a variance is negative, a covariance is none, or both
+            are given.
 
     Example:
         >>> mass = LinearConstraint.integral(torch.linspace(0, 1, 5), target=torch.tensor(2.0))
@@ -55,8 +58,8 @@ class LinearConstraint:
         ):
             if value is not None and tuple(value.shape[-len(shape) :]) != shape:
                 raise ValueError(
-                    f"Expected a {what} {('...', *shape)} for {count} rows but got {tuple(value.shape)}; put the axes of "
-                    "a batch in front."
+                    f"Expected a {what} {('...', *shape)} for {count} rows but got {tuple(value.shape)}; put the axes "
+                    "of a batch in front."
                 )
         if self.variance is not None and self.covariance is not None:
             raise ValueError("Expected a variance or a covariance of the target but got both; leave one out.")
@@ -64,7 +67,27 @@ class LinearConstraint:
         if self.variance is not None:
             self._require_finite(self.variance, "variance of the target")
             if bool((self.variance < 0).any()):
-                raise ValueError(f"Expected variances of at least zero but {self._first(self.variance < 0)} has less.")
+                raise ValueError(
+                    f"Expected variances of the target of at least zero but {self._first(self.variance < 0)} has less; "
+                    "square a deviation, or leave the variance out where the target is exact."
+                )
+        if self.covariance is not None:
+            require_semidefinite(self.covariance, "covariance of the target", self.names)
+        _ = self.batch
+
+    @cached_property
+    def batch(self) -> tuple[int, ...]:
+        """Sizes of the axes in front of the rows, of all that is here.
+
+        Raises:
+            ValueError: if they do not broadcast.
+        """
+        shapes = {"rows": self.rows.batch, "target": tuple(self.target.shape[:-1])}
+        if self.variance is not None:
+            shapes["variance"] = tuple(self.variance.shape[:-1])
+        if self.covariance is not None:
+            shapes["covariance"] = tuple(self.covariance.shape[:-2])
+        return broadcast_batches(shapes)
 
     @classmethod
     def integral(
@@ -99,12 +122,14 @@ class LinearConstraint:
         Raises:
             ValueError: if the values have other axes than the rows.
         """
-        event = tuple(values.shape[values.ndim - self.rows.event_ndim :])
-        if values.ndim < self.rows.event_ndim or event != self.rows.event:
+        event = values.shape[values.ndim - self.rows.event_ndim :]
+        if event != self.rows.event:
             raise ValueError(
                 f"Expected values (..., {', '.join(map(str, self.rows.event))}), as the rows have unknowns, but got "
                 f"{tuple(values.shape)}; build the constraint for this grid."
             )
+        if self.batch:
+            broadcast_batches({"constraint": self.batch, "values": tuple(values.shape[: values.ndim - len(event)])})
         return self.rows.apply(values) - self.target.to(torch.float64)
 
     def penalty(self, values: Tensor) -> Tensor:
@@ -137,7 +162,7 @@ def joined(constraints: Sequence[LinearConstraint]) -> LinearConstraint:
     """All rows of several constraints of the same unknowns, whose targets are independent, as one.
 
     Raises:
-        ValueError: if there are none, or they have different unknowns.
+        ValueError: if there are none, they have different unknowns, or batches that do not broadcast.
 
     Example:
         >>> points = torch.linspace(0, 1, 5)
@@ -148,7 +173,8 @@ def joined(constraints: Sequence[LinearConstraint]) -> LinearConstraint:
     """
     if not constraints or len({constraint.rows.event for constraint in constraints}) > 1:
         raise ValueError(
-            f"Expected constraints of the same unknowns but got {[constraint.rows.event for constraint in constraints]}."
+            "Expected constraints of the same unknowns but got "
+            f"{[constraint.rows.event for constraint in constraints]}."
         )
     if len(constraints) == 1:
         return constraints[0]
@@ -164,9 +190,24 @@ def joined(constraints: Sequence[LinearConstraint]) -> LinearConstraint:
     )
 
 
+def broadcast_batches(shapes: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
+    """What the axes of a batch broadcast to.
+
+    Raises:
+        ValueError: if they do not; it says which is whose.
+    """
+    try:
+        return tuple(torch.broadcast_shapes(*shapes.values()))
+    except RuntimeError:
+        listed = ", ".join(f"{tuple(shape)} of the {name}" for name, shape in shapes.items())
+        raise ValueError(
+            f"Expected axes of a batch that broadcast but got {listed}; each of the batch has its own, or all have one."
+        ) from None
+
+
 def _cat(parts: Sequence[Tensor], axis: int) -> Tensor:
     """One after the other along an axis counted from the end; what is before the axis is broadcast."""
-    batch = torch.broadcast_shapes(*(part.shape[: part.ndim + axis] for part in parts))
+    batch = broadcast_batches({f"number {place}": part.shape[: part.ndim + axis] for place, part in enumerate(parts)})
     return torch.cat([part.expand(*batch, *part.shape[part.ndim + axis :]) for part in parts], axis)
 
 

@@ -6,12 +6,13 @@ The unknowns are axes ``(*event)`` at the end; axes in front are those of a batc
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-# What round-off leaves of a zero eigenvalue, relative to the mean of the diagonal.
+# What round-off leaves of a zero eigenvalue in float64, unknowns in units of their deviations.
 _ROUND_OFF = 1e-10
 
 
@@ -43,7 +44,7 @@ class Diagonal:
         variance: ``(..., *event)``, or what broadcasts to it; a number stands for equal variances.
 
     Raises:
-        ValueError: if a variance is negative or not finite.
+        ValueError: if a variance is negative or not finite; by the methods, if variances do not fit the unknowns.
 
     Example:
         >>> Diagonal(torch.tensor([1.0, 4.0])).dense((2,)).tolist()
@@ -60,6 +61,7 @@ class Diagonal:
 
     def diagonal(self, event: tuple[int, ...]) -> Tensor:
         """The variances; see `Covariance`."""
+        _require_broadcasts(self.variance, event)
         return self.variance
 
     def dense(self, event: tuple[int, ...]) -> Tensor:
@@ -79,7 +81,8 @@ class LowRank:
         modes: ``(..., modes, *event)``.
 
     Raises:
-        ValueError: if a variance is negative, or something is not finite.
+        ValueError: if a variance is negative, or something is not finite; by the methods, if variances or modes do not
+            fit the unknowns.
 
     Example:
         >>> LowRank(1.0, torch.tensor([[1.0, 2.0]])).dense((2,)).tolist()
@@ -121,6 +124,8 @@ class LowRank:
 
     def diagonal(self, event: tuple[int, ...]) -> Tensor:
         """Marginal variances; see `Covariance`."""
+        _require_broadcasts(self.variance, event)
+        _require_unknowns("modes (..., modes, *event) of a covariance", self.modes, event, len(event) + 1)
         return self.variance + self.modes.square().sum(-len(event) - 1)
 
     def dense(self, event: tuple[int, ...]) -> Tensor:
@@ -143,7 +148,8 @@ class Dense:
         matrix: ``(..., n, n)``, the unknowns flattened.
 
     Raises:
-        ValueError: if it is not square, symmetric and positive semi-definite.
+        ValueError: if it is not square, finite, symmetric and positive semi-definite up to round-off of its precision;
+            by the methods, if it does not fit the unknowns.
 
     Example:
         >>> Dense(2 * torch.eye(2)).diagonal((2,)).tolist()
@@ -151,25 +157,11 @@ class Dense:
     """
 
     def __init__(self, matrix: Tensor) -> None:
-        self.matrix = matrix.to(torch.float64)
         if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
             raise ValueError(f"Expected a square matrix as a covariance but got {tuple(matrix.shape)}.")
-        scale = self.matrix.diagonal(dim1=-2, dim2=-1).abs().mean(-1)
-        skew = (self.matrix - self.matrix.mT).abs().amax((-2, -1))
-        if not bool((skew <= 1e-6 * scale).all()):
-            raise ValueError(
-                f"Expected a symmetric covariance but entries differ by {float(skew.max()):.3g} from their mirror images."
-            )
-        lifted = self.matrix + _ROUND_OFF * scale[..., None, None] * torch.eye(matrix.shape[-1]).to(self.matrix)
-        failed = torch.linalg.cholesky_ex(lifted.detach())[1] > 0
-        if bool(failed.any()):
-            # A vanishing covariance is one, though nothing factorizes it.
-            lowest = torch.linalg.eigvalsh(self.matrix.detach()[failed & (scale > 0)])[..., 0]
-            if lowest.numel():
-                raise ValueError(
-                    f"Expected a positive semi-definite covariance but it has the eigenvalue {float(lowest.min()):.3g}; "
-                    "clip its negative eigenvalues, or add a floor to its diagonal."
-                )
+        require_semidefinite(matrix)
+        # What is left of asymmetry would be an error of the constraint.
+        self.matrix = (matrix.to(torch.float64) + matrix.mT.to(torch.float64)) / 2
 
     def times(self, vectors: Tensor, event: tuple[int, ...]) -> Tensor:
         """``S v``; see `Covariance`."""
@@ -177,6 +169,11 @@ class Dense:
 
     def diagonal(self, event: tuple[int, ...]) -> Tensor:
         """Marginal variances; see `Covariance`."""
+        if self.matrix.shape[-1] != math.prod(event):
+            raise ValueError(
+                f"Expected a covariance of {math.prod(event)} unknowns {tuple(event)} but got "
+                f"{tuple(self.matrix.shape)}."
+            )
         return self.matrix.diagonal(dim1=-2, dim2=-1).unflatten(-1, event)
 
     def dense(self, event: tuple[int, ...]) -> Tensor:
@@ -200,7 +197,7 @@ class FourierDiagonal:
             the wave counts: real fields have no other.
 
     Raises:
-        ValueError: if a variance is negative or not finite.
+        ValueError: if a variance is negative or not finite; by the methods, if waves do not fit the unknowns.
 
     Example:
         >>> white = FourierDiagonal(torch.full((8,), 3.0))
@@ -218,6 +215,7 @@ class FourierDiagonal:
 
     def diagonal(self, event: tuple[int, ...]) -> Tensor:
         """Marginal variances, the same everywhere; see `Covariance`."""
+        _require_unknowns("the power of every wave (..., *event)", self.power, event, len(event))
         return self.power.mean(tuple(range(-len(event), 0)), keepdim=True)
 
     def dense(self, event: tuple[int, ...]) -> Tensor:
@@ -232,9 +230,69 @@ class FourierDiagonal:
     def _convolved(self, values: Tensor, event: tuple[int, ...], power: Tensor, root: bool = False) -> Tensor:
         axes = tuple(range(-len(event), 0))
         mirrored = power.flip(axes).roll((1,) * len(event), axes)
-        even = (power + mirrored) / 2
+        even = ((power + mirrored) / 2)[..., : event[-1] // 2 + 1]
         symbol = even.sqrt() if root else even
-        return torch.fft.ifftn(torch.fft.fftn(values.to(torch.float64), dim=axes) * symbol, dim=axes).real
+        return torch.fft.irfftn(torch.fft.rfftn(values.to(torch.float64), dim=axes) * symbol, s=event, dim=axes)
+
+
+def require_semidefinite(matrix: Tensor, of: str = "covariance", names: Sequence[str] | None = None) -> None:
+    """Refuse a matrix ``(..., n, n)`` that is no covariance, up to round-off of its precision.
+
+    Args:
+        matrix: square.
+        of: what it is, for the message.
+        names: of its rows, for the message.
+
+    Raises:
+        ValueError: if it is not finite, symmetric and positive semi-definite; it names the unknown to blame.
+    """
+    precision = torch.finfo(matrix.dtype).eps if matrix.is_floating_point() else 0.0
+    matrix = matrix.detach().to(torch.float64)
+
+    def named(numbers: Tensor) -> str:
+        number = int(numbers.flatten()[0])
+        return f"unknown {number}" if names is None else repr(names[number])
+
+    unknown = ~torch.isfinite(matrix)
+    if bool(unknown.any()):
+        raise ValueError(f"Expected a finite {of} but that of {named(unknown.nonzero()[:, -1])} holds NaN or infinity.")
+    variance = matrix.diagonal(dim1=-2, dim2=-1)
+    # In units of the deviations, so that it does not matter what the unknowns are measured in.
+    root = torch.where(variance > 0, variance, 1.0).rsqrt()
+    scaled = root.unsqueeze(-1) * matrix * root.unsqueeze(-2)
+    skew = (scaled - scaled.mT).abs()
+    if bool((skew > 1e-6).any()):
+        raise ValueError(
+            f"Expected a symmetric {of} but that of {named((skew > 1e-6).nonzero()[:, -1])} is not its mirror image; "
+            "take the mean with the transpose."
+        )
+    size = matrix.shape[-1]
+    allowed = max(_ROUND_OFF, size * precision)
+    lifted = (scaled + scaled.mT) / 2 + allowed * torch.eye(size, dtype=torch.float64, device=matrix.device)
+    failed = torch.linalg.cholesky_ex(lifted)[1] > 0
+    if bool(failed.any()):
+        values, vectors = torch.linalg.eigh(scaled[failed])
+        lowest = values[..., 0].argmin()
+        raise ValueError(
+            f"Expected a positive semi-definite {of} but it has the eigenvalue {float(values[lowest, 0]):.3g}, in "
+            f"units of the deviations, mostly of {named(vectors[lowest, :, 0].abs().argmax())}; clip its negative "
+            "eigenvalues, or add a floor to its diagonal."
+        )
+
+
+def _require_broadcasts(variance: Tensor, event: tuple[int, ...]) -> None:
+    if variance.shape[variance.ndim - len(event) :] == event:
+        return
+    if any(size not in (1, of) for size, of in zip(reversed(variance.shape), reversed(event), strict=False)):
+        raise ValueError(
+            f"Expected variances (..., {', '.join(map(str, event))}), or what broadcasts to them, but got "
+            f"{tuple(variance.shape)}."
+        )
+
+
+def _require_unknowns(what: str, values: Tensor, event: tuple[int, ...], axes: int) -> None:
+    if values.ndim < axes or values.shape[values.ndim - len(event) :] != event:
+        raise ValueError(f"Expected {what} of unknowns {tuple(event)} but got {tuple(values.shape)}.")
 
 
 def _flat(variance: Tensor, event: tuple[int, ...]) -> Tensor:
@@ -253,9 +311,12 @@ def _white(shape: tuple[int, ...], generator: torch.Generator, like: Tensor) -> 
 
 
 def _require_variances(variance: Tensor) -> None:
-    if not bool(torch.isfinite(variance).all() and (variance >= 0).all()):
-        lowest = float(variance.min()) if bool(torch.isfinite(variance).all()) else math.nan
+    if not variance.numel():
+        return
+    lowest, highest = (float(value) for value in variance.detach().aminmax())
+    # One pass: a NaN is both lowest and highest.
+    if not 0 <= lowest <= highest < math.inf:
         raise ValueError(
-            f"Expected variances that are finite and at least zero but the lowest is {lowest:.3g}; a model's deviation "
-            "needs squaring, not its logarithm."
+            f"Expected variances that are finite and at least zero but they lie from {lowest:.3g} to {highest:.3g}; a "
+            "model's deviation needs squaring, its logarithm the exponential."
         )

@@ -19,6 +19,9 @@ class DenseRows:
         weights: ``(..., rows, *event)``; axes in front are those of a batch with rows of its own.
         event_ndim: number of axes of the unknowns.
 
+    Attributes:
+        event: sizes of the axes of the unknowns.
+
     Raises:
         ValueError: if weights have too few axes or are not finite.
 
@@ -37,11 +40,7 @@ class DenseRows:
         _require_finite(weights)
         self.weights = weights.to(torch.float64)
         self.event_ndim = event_ndim
-
-    @property
-    def event(self) -> tuple[int, ...]:
-        """Sizes of the axes of the unknowns."""
-        return tuple(self.weights.shape[self.weights.ndim - self.event_ndim :])
+        self.event = tuple(weights.shape[weights.ndim - event_ndim :])
 
     @property
     def count(self) -> int:
@@ -94,6 +93,9 @@ class DisjointRows:
         summed: without labels, how many axes at the end a row sums over, all of them by default: with one less there is
             a row for each channel of ``(channel, *space)``.
 
+    Attributes:
+        event: sizes of the axes of the unknowns.
+
     Raises:
         ValueError: if shapes do not fit, weights are not finite, a row is empty, or labels and ``summed`` are given.
 
@@ -114,6 +116,7 @@ class DisjointRows:
         _require_finite(weights)
         self.weights = weights.to(torch.float64)
         self.event_ndim = event_ndim
+        self.event = tuple(weights.shape[weights.ndim - event_ndim :])
         self.labels = labels
         self.summed = event_ndim if summed is None else summed
         if not 1 <= self.summed <= event_ndim or (labels is not None and summed is not None):
@@ -130,11 +133,6 @@ class DisjointRows:
                     f"Expected labels, integers, of unknowns {self.event} but got {labels.dtype} {tuple(labels.shape)}."
                 )
             self._places, self._taken = _places(labels.flatten())
-
-    @property
-    def event(self) -> tuple[int, ...]:
-        """Sizes of the axes of the unknowns."""
-        return tuple(self.weights.shape[self.weights.ndim - self.event_ndim :])
 
     @property
     def count(self) -> int:
@@ -156,9 +154,7 @@ class DisjointRows:
 
     def variance(self, variances: Tensor) -> Tensor:
         """Variances ``(..., rows)`` of ``G u`` if unknowns are independent with these, ``(..., *event)``."""
-        if self._squares is None or self.weights.requires_grad:
-            self._squares = self.weights.square()
-        return self._product(self._squares, variances)
+        return self._product(self._squared(), variances)
 
     def _product(self, weights: Tensor, values: Tensor) -> Tensor:
         values = values.to(torch.float64)
@@ -185,6 +181,26 @@ class DisjointRows:
     def transpose(self, multipliers: Tensor) -> Tensor:
         """``G^T l``: ``(..., *event)`` of ``multipliers (..., rows)``."""
         return self.weights * self.lift(multipliers)
+
+    def moved(self, values: Tensor, variances: Tensor, multipliers: Tensor) -> Tensor:
+        """``u - S G^T l`` of ``values (..., *event)`` in float64, if unknowns are independent with these variances."""
+        return self._step(values, self.weights, variances, multipliers)
+
+    def reduced(self, variances: Tensor, multipliers: Tensor) -> Tensor:
+        """``diag(S - S G^T diag(l) G S)`` if unknowns are independent with these variances, ``(..., *event)``."""
+        return self._step(variances, self._squared(), variances.square(), multipliers)
+
+    def _step(self, values: Tensor, weights: Tensor, factors: Tensor, multipliers: Tensor) -> Tensor:
+        single = self.labels is None and multipliers.shape == (1,)
+        if single and not (torch.is_grad_enabled() and multipliers.requires_grad):
+            # A number, where no gradient has to go through it, spares a pass over the unknowns.
+            return torch.addcmul(values, weights, factors, value=-multipliers.item())
+        return torch.addcmul(values, weights * self.lift(multipliers), factors, value=-1)
+
+    def _squared(self) -> Tensor:
+        if self._squares is None or self.weights.requires_grad:
+            self._squares = self.weights.square()
+        return self._squares
 
     def dense(self) -> Tensor:
         """``(..., rows, *event)``; as many numbers as rows times unknowns."""
@@ -252,7 +268,7 @@ def control_volumes(shape: Sequence[int], volumes: Sequence[int]) -> Tensor:
 
 
 def product_weights(lines: Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
-    """Weights ``(..., *space)`` of an integral over a box from those along each axis, ``(..., n)``; zero outside the mask.
+    """Weights ``(..., *space)`` of an integral over a box from those along each axis, ``(..., n)``; zero off the mask.
 
     Lines come from `quadrature_weights`, or from `Grid.quadrature_weights`, which knows periods, bounds and stretching.
 
