@@ -26,6 +26,7 @@ import h5py
 import numpy as np
 import torch
 from channel_flow import compare_channel_flow
+from conditioning import compare_conditioning
 from ifactformer import compare_ifactformer
 from sfno import compare_sfno
 from sinenet import compare_sinenet
@@ -431,6 +432,7 @@ SECTIONS = {
     "spectra": compare_spectra,
     "evaluator": compare_evaluator,
     "memory": compare_memory,
+    "conditioning": compare_conditioning,
 }
 
 

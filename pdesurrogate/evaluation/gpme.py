@@ -7,7 +7,6 @@ functions cancel; the absolute one stands beside it here, and what the quadratur
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -17,16 +16,19 @@ from torch import Tensor
 from pdesurrogate.fields.point_set import PointSet
 from pdesurrogate.metrics.uncertainty import coverage_gaussian, crps_gaussian, log_likelihood_gaussian
 from pdesurrogate.models.neural_process import AttentiveNeuralProcess, Dropout, Prediction, mixture_moments
-from pdesurrogate.physics.conservation.conditioning import Conditioned, condition
+from pdesurrogate.physics.conservation.conditioning import condition
 from pdesurrogate.physics.conservation.constraint import LinearConstraint
-from pdesurrogate.physics.conservation.covariance import Diagonal
-from pdesurrogate.physics.conservation.smoothness import smoothed
+from pdesurrogate.physics.conservation.covariance import Covariance, Dense, Diagonal
+from pdesurrogate.physics.conservation.smoothness import second_differences
 from pdesurrogate.physics.gpme import ExactConservationLaw, lattice
 
 Way = Literal["none", "hard", "probconserv", "smoothed", "mixed_first", "quadrature_noise"]
 
 # What the authors' code clips variances at where it has updated them.
 _LEAST_VARIANCE = 1e-8
+
+# Functions that are updated together.
+_AT_ONCE = 5
 
 
 class Line(NamedTuple):
@@ -48,14 +50,14 @@ class Line(NamedTuple):
 
 
 class Field(NamedTuple):
-    """Moments of the mixture of all draws after an update, ``(function, n)`` in float64, and ``samples`` of it.
+    """Moments of the mixture of all draws after an update, ``(function, n)`` in float64, and samples of it.
 
-    ``samples(count, generator)`` gives ``(count * draws, function, n)``, as many from each draw.
+    ``samples (sample, function, n)``: as many from each draw.
     """
 
     mean: Tensor
     variance: Tensor
-    samples: Callable[[int, torch.Generator], Tensor]
+    samples: Tensor
 
 
 @dataclass(frozen=True)
@@ -133,61 +135,75 @@ def predicted_line(
     )
 
 
-def updated(line: Line, way: Way) -> Field:
+def updated(line: Line, way: Way, samples: int = 500, seed: int = 0) -> Field:
     """The mixture of draws, each updated by the mass.
 
     Args:
         line: predictions.
         way: ``"none"``; ``"hard"``, the orthogonal projection, which leaves the variance as it is; ``"probconserv"``,
             each draw before they are mixed, as the authors do; ``"smoothed"``, second differences first
-            (`conservation.smoothed`); ``"mixed_first"``, the moments of the mixture once; ``"quadrature_noise"``, each
-            draw with the squared error of the quadrature as the variance of the mass.
+            (`conservation.smoothness`); ``"mixed_first"``, the moments of the mixture once; ``"quadrature_noise"``,
+            each draw with the squared error of the quadrature as the variance of the mass.
+        samples: of the mixture, by Matheron's rule; a multiple of the number of draws.
+        seed: of these.
 
     Raises:
         ValueError: for another word.
     """
     if way not in get_args(Way):
         raise ValueError(f"Expected a way among {get_args(Way)} but got {way!r}.")
-    prediction = line.prediction
+    generator = torch.Generator().manual_seed(seed)
+    functions = line.truth.shape[0]
+    parts = [
+        _updated(_functions(line, slice(first, first + _AT_ONCE)), way, samples, generator)
+        for first in range(0, functions, _AT_ONCE)
+    ]
+    mean, variance = (torch.cat([getattr(part, name) for part in parts]) for name in ("mean", "variance"))
+    return Field(mean, variance, torch.cat([part.samples for part in parts], 1))
+
+
+def _functions(line: Line, chosen: slice) -> Line:
+    prediction = Prediction(*(moment[:, chosen] for moment in line.prediction))
+    return Line(prediction, line.x, line.truth[chosen], line.mass[chosen], line.front[chosen])
+
+
+def _updated(line: Line, way: Way, samples: int, generator: torch.Generator) -> Field:
+    """Of a few functions, as covariances that are written out take memory."""
+    mean, variance = line.prediction
     constraint = LinearConstraint.integral(line.x, line.mass, name="mass")
     if way == "quadrature_noise":
         constraint = constraint.with_target(constraint.target, constraint.residual(line.truth).square())
     if way == "mixed_first":
-        moments = mixture_moments(prediction)
-        once = condition(moments.mean, Diagonal(moments.variance), constraint)
-        return Field(once.mean, once.variance.clamp_min(_LEAST_VARIANCE), _sampler(once, moments.mean))
-    if way == "none":
-        moments = mixture_moments(prediction)
-        return Field(moments.mean, moments.variance, _independent(prediction))
+        mixture = mixture_moments(line.prediction)
+        mean, variance = mixture.mean.unsqueeze(0), mixture.variance.unsqueeze(0)
+    drawn = mean + variance.sqrt() * torch.randn(
+        (max(1, samples // len(mean)), *mean.shape), generator=generator, dtype=torch.float64
+    )
     if way == "hard":
-        made = condition(prediction.mean, Diagonal(1.0), constraint)
-        moved = Prediction(made.mean, prediction.variance)
-        moments = mixture_moments(moved)
-        return Field(moments.mean, moments.variance, _independent(moved))
-    if way == "smoothed":
-        mean, covariance = smoothed(prediction.mean, Diagonal(prediction.variance))
-        made = condition(mean, covariance, constraint)
-        sampler = _sampler(made, mean)
-    else:
-        made = condition(prediction.mean, Diagonal(prediction.variance), constraint)
-        sampler = _sampler(made, prediction.mean)
-    moments = mixture_moments(Prediction(made.mean, made.variance.clamp_min(_LEAST_VARIANCE)))
-    return Field(moments.mean, moments.variance, sampler)
+        # Samples scatter about the projected mean as they did about the mean.
+        made = condition(mean, Diagonal(1.0), constraint)
+        drawn, mean = drawn + (made.mean - mean), made.mean
+    elif way != "none":
+        prior: Covariance = Diagonal(variance)
+        if way == "smoothed":
+            smooth = condition(mean, Diagonal(variance), second_differences(variance))
+            drawn, mean, prior = smooth.moved(drawn, generator), smooth.mean, Dense(smooth.covariance())
+        made = condition(mean, prior, constraint)
+        mean, variance = made.mean, made.variance.clamp_min(_LEAST_VARIANCE)
+        drawn = made.moved(drawn, generator)
+    drawn = drawn.flatten(0, 1)
+    if way == "mixed_first":
+        return Field(mean[0], variance[0], drawn)
+    mixture = mixture_moments(Prediction(mean, variance))
+    return Field(mixture.mean, mixture.variance, drawn)
 
 
-def score(line: Line, field: Field, samples: int = 5, seed: int = 0) -> GpmeScores:
-    """All scores of an updated mixture.
+def score(line: Line, field: Field) -> GpmeScores:
+    """All scores of an updated mixture, for truth and mass of a line.
 
-    Args:
-        line: truth and mass.
-        field: what `updated` gave.
-        samples: of each draw, for the place of the front: the first point at which a sample is not positive, or the end
-            of the box.
-        seed: of these.
+    The front is the first point at which a sample is not positive, or the end of the box.
     """
     constraint = LinearConstraint.integral(line.x, line.mass)
-    drawn = field.samples(samples, torch.Generator().manual_seed(seed))
-    fronts = front_of(drawn, line.x)
     mean, variance, truth = field.mean, field.variance, line.truth
     return GpmeScores(
         constraint.residual(mean)[:, 0],
@@ -196,7 +212,7 @@ def score(line: Line, field: Field, samples: int = 5, seed: int = 0) -> GpmeScor
         log_likelihood_gaussian(mean, variance, truth).mean(-1),
         crps_gaussian(mean, variance, truth).mean(-1),
         coverage_gaussian(mean, variance, truth, (0.95,))[0].mean(-1),
-        (fronts - line.front).abs().mean(0),
+        (front_of(field.samples, line.x) - line.front).abs().mean(0),
     )
 
 
@@ -210,20 +226,3 @@ def front_of(values: Tensor, x: Tensor) -> Tensor:
     gone = values <= 0
     first = torch.where(gone.any(-1), gone.to(torch.int8).argmax(-1), len(x) - 1)
     return x[first]
-
-
-def _independent(prediction: Prediction) -> Callable[[int, torch.Generator], Tensor]:
-    def samples(count: int, generator: torch.Generator) -> Tensor:
-        shape = (count, *prediction.mean.shape)
-        noise = torch.randn(shape, generator=generator, dtype=torch.float64)
-        return (prediction.mean + prediction.variance.sqrt() * noise).flatten(0, 1)
-
-    return samples
-
-
-def _sampler(made: Conditioned, mean: Tensor) -> Callable[[int, torch.Generator], Tensor]:
-    def samples(count: int, generator: torch.Generator) -> Tensor:
-        several = 1 if mean.ndim > 2 else 100  # a mixture that was updated once is one draw
-        return made.sample(count * several, generator, mean).reshape(-1, *mean.shape[-2:])
-
-    return samples

@@ -236,7 +236,8 @@ class _DenseGain:
         of_prior = (of_prior + of_prior.mT) / 2
         own = torch.diag_embed(noise**2 * of_prior.diagonal(dim1=-2, dim2=-1))
         self.noise = own + constraint.target_covariance().to(own)
-        self.exact = noise == 0 and constraint.variance is None and constraint.covariance is None
+        self.independent = constraint.covariance is None
+        self.exact = noise == 0 and constraint.variance is None and self.independent
         self.gram = of_prior + self.noise
         self.total = self.gram.diagonal(dim1=-2, dim2=-1)
         with torch.no_grad():
@@ -283,6 +284,8 @@ class _DenseGain:
         return torch.linalg.solve_triangular(factor, scaled.expand(*batch, *scaled.shape[-2:]), upper=False)
 
     def noise_like(self, residual: Tensor, generator: torch.Generator) -> Tensor:
+        if self.independent:
+            return self.noise.diagonal(dim1=-2, dim2=-1).sqrt() * _white(residual, generator)
         values, vectors = torch.linalg.eigh(self.noise)
         # The root of round-off would be noise on exact targets.
         least = values.shape[-1] * torch.finfo(values.dtype).eps * values[..., -1:]
