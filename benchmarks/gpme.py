@@ -75,7 +75,7 @@ def networks(weights: Path | None) -> Iterator[tuple[str, str, Path, tuple[Dropo
         if weights is not None:
             yield "authors' weights", problem, weights / f"anp_{problem}.npz", ("each_draw", "off")
         for path in sorted(CHECKPOINTS.glob(f"anp_{problem}_small_seed*.ckpt")):
-            yield f"trained here, {path.stem.rpartition('_')[2]}", problem, path, ("each_draw", "off")
+            yield f"trained here, {path.stem.rpartition('_')[2]}", problem, path, ("off",)
 
 
 def loaded(path: Path) -> AttentiveNeuralProcess:
@@ -159,8 +159,8 @@ def agreement(reports: list[dict[str, Any]], published: dict[str, Any]) -> list[
     inside = sum(row[0] <= 3 for row in rows)
     return [
         "## The authors' weights, here and in their own code", "",
-        f"{inside} of {len(rows)} figures agree within three of their standard errors; the furthest is {worst:.1f} away.",
-        "Draws and dropout masks differ, functions do not.", "",
+        f"{inside} of {len(rows)} figures agree within three of their standard errors; the furthest is {worst:.1f}",
+        "away. Draws and dropout masks differ, functions do not.", "",
         "| problem | update | figure | authors' code | here | standard errors apart |",
         "| --- | --- | --- | --- | --- | --- |",
         *(f"{text} {distance:.1f} |" for distance, text in rows), "",

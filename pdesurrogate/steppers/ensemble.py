@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import Protocol, runtime_checkable
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pdesurrogate.fields.batch import map_context, repeat_context
 from pdesurrogate.fields.grid import Metadata
 from pdesurrogate.fields.trajectory import Context
-from pdesurrogate.steppers.base import Stepper
+from pdesurrogate.steppers.base import ProbabilisticStepper, Stepper
 
 
 @runtime_checkable
@@ -33,6 +33,15 @@ class EnsembleStepper(Stepper, Protocol):
 
     def fold(self, block: Tensor) -> Tensor:
         """``(member * batch, ...)`` to ``(member, batch, ...)``."""
+        ...
+
+
+@runtime_checkable
+class ProbabilisticEnsemble(EnsembleStepper, Protocol):
+    """An `EnsembleStepper` whose members may state how sure each of them is."""
+
+    def predict_members(self, history: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """Means and variances ``(member * batch, time, channel, *space)``; no variance where a member states none."""
         ...
 
 
@@ -92,20 +101,26 @@ class Ensemble(nn.Module):
         Raises:
             ValueError: if the batch is not a multiple of the members, or they give different numbers of frames.
         """
+        return _joined([stepper.step(*own) for stepper, own in self._shares(history, context)])
+
+    def predict_members(self, history: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """Means and variances of the members' next blocks; see `ProbabilisticEnsemble`.
+
+        Raises:
+            ValueError: as `step`.
+        """
+        predicted = [predicted_by(stepper, *own) for stepper, own in self._shares(history, context)]
+        means, variances = zip(*predicted, strict=True)
+        return _joined(means), _joined(variances)
+
+    def _shares(self, history: Tensor, context: Context) -> Iterator[tuple[Stepper, tuple[Tensor, Context]]]:
+        """Each stepper with its own history and context."""
         own = fold_members(history, self.members)
         batch, past = own.shape[1:3]
-        blocks = []
         for number, stepper in enumerate(self.steppers):
             share = slice(number * batch, (number + 1) * batch)
             latest = own[number, :, past - stepper.history_frames :]
-            blocks.append(stepper.step(latest, map_context(itemgetter(share), context)))
-        frames = [block.shape[1] for block in blocks]
-        if len(set(frames)) > 1:
-            raise ValueError(
-                f"Expected all members to give equally many frames a step but got {frames}; "
-                "put those of one block length into an ensemble."
-            )
-        return torch.cat(blocks)
+            yield stepper, (latest, map_context(itemgetter(share), context))
 
     def extra_repr(self) -> str:
         """The number of members, shown by ``print``."""
@@ -198,6 +213,10 @@ class PerturbedStarts(nn.Module):
         """The stepper's next block for all members at once."""
         return self.stepper.step(history, context)
 
+    def predict_members(self, history: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """Means and variances of that block; see `ProbabilisticEnsemble`."""
+        return predicted_by(self.stepper, history, context)
+
     def extra_repr(self) -> str:
         """The starts, shown by ``print``."""
         return f"members={self.members}, amplitude={self.amplitude}, seed={self.seed}"
@@ -230,6 +249,32 @@ def fold_members(block: Tensor, members: int) -> Tensor:
             "spread the history over the members first."
         )
     return block.unflatten(0, (members, -1))
+
+
+def predicted_by(stepper: Stepper, history: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+    """Mean and variance of a stepper's next block; the variance is zero where it states none.
+
+    Example:
+        >>> from pdesurrogate.steppers.persistence import Persistence
+        >>> context = Context((torch.arange(8.0).expand(2, -1),))
+        >>> predicted_by(Persistence(), torch.ones(2, 1, 1, 8), context)[1].any().item()
+        False
+    """
+    if isinstance(stepper, ProbabilisticStepper):
+        return stepper.predict(history, context)
+    block = stepper.step(history, context)
+    return block, torch.zeros_like(block)
+
+
+def _joined(blocks: Sequence[Tensor]) -> Tensor:
+    """The members' blocks in one batch."""
+    frames = [block.shape[1] for block in blocks]
+    if len(set(frames)) > 1:
+        raise ValueError(
+            f"Expected all members to give equally many frames a step but got {frames}; "
+            "put those of one block length into an ensemble."
+        )
+    return torch.cat(list(blocks))
 
 
 def _metadata_of(stepper: Stepper) -> Metadata | None:

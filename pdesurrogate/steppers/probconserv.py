@@ -6,7 +6,7 @@ otherwise. ::
 
     ProbConserv(surrogate, KeptMeans(of=["vorticity"]))           # inside the loop: the next step starts from it
     ProbConservOutput(surrogate, KeptMeans(of=["vorticity"]))     # of what is shown alone: errors feed back as before
-    ProbConservPredicted(probabilistic_surrogate, law)            # by the variance that the model states
+    ProbConservPredicted(probabilistic_surrogate, law)            # by the covariance that the model states
     ProbConservEnsemble(Ensemble([...]), law)                     # by the spread of the members and its correlations
 """
 
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from pdesurrogate.fields.batch import map_context
 from pdesurrogate.fields.grid import Metadata
 from pdesurrogate.fields.trajectory import Context
+from pdesurrogate.models.distributions import Moments
 from pdesurrogate.physics.conservation.conditioning import Conditioned, condition
 from pdesurrogate.physics.conservation.constraint import LinearConstraint
 from pdesurrogate.physics.conservation.covariance import Covariance, Diagonal, LowRank
@@ -27,6 +28,7 @@ from pdesurrogate.physics.conservation.laws import ConservationLaw
 from pdesurrogate.physics.conservation.rows import Rows
 from pdesurrogate.steppers.base import ProbabilisticStepper, Stepper
 from pdesurrogate.steppers.ensemble import EnsembleStepper
+from pdesurrogate.steppers.uncertain import CorrelatedStepper
 
 
 class ProbConserv(nn.Module):
@@ -128,7 +130,9 @@ class ProbConservOutput(ProbConserv):
 
 
 class ProbConservPredicted(nn.Module):
-    """Conditions each frame by the variance that its stepper states, inside the loop; a `ProbabilisticStepper`.
+    """Conditions each frame by the covariance that its stepper states, inside the loop; a `ProbabilisticStepper`.
+
+    That is the variance of each point, and what points of a frame share where it is a `CorrelatedStepper`.
 
     Args:
         stepper: states mean and variance.
@@ -173,21 +177,34 @@ class ProbConservPredicted(nn.Module):
         return self.predict(history, context)[0]
 
     def predict(self, history: Tensor, context: Context) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the next block, conditioned; the variance is nowhere larger than the stepper's."""
-        mean, variance = self.stepper.predict(history, context)
+        """Mean and variance of the next block, conditioned; but for the floor no variance is larger than stated."""
+        if isinstance(self.stepper, CorrelatedStepper):
+            moments = self.stepper.moments(history, context)
+        else:
+            moments = Moments(*self.stepper.predict(history, context))
         frames = self._frames
-        chosen = frames.select(variance)
-        space = tuple(range(3, chosen.ndim))
-        lifted = chosen + self.floor * chosen.mean(space, keepdim=True)
-        covariance = Diagonal(torch.where(torch.isfinite(lifted), lifted, 1.0))
+        covariance = self._covariance(moments)
         found: list[Conditioned] = []
 
         def update(values: Tensor) -> Tensor:
             found.append(frames.conditioned(values, covariance, history[:, -1], 1, context))
             return found[0].mean
 
-        mean = frames.replaced(mean, update)
-        return mean, frames.replaced(variance, lambda _: found[0].variance.to(variance.dtype))
+        mean = frames.replaced(moments.mean, update)
+        stated = moments.marginal_variance
+        return mean, frames.replaced(stated, lambda _: found[0].variance.to(stated.dtype))
+
+    def _covariance(self, moments: Moments) -> Covariance:
+        """Of the law's channels of each frame."""
+        own = self._frames.select(moments.variance)
+        space = tuple(range(3, own.ndim))
+        mean = self._frames.select(moments.marginal_variance).mean(space, keepdim=True)
+        lifted = torch.where(torch.isfinite(own), own + self.floor * mean, 1.0)
+        if moments.modes is None:
+            return Diagonal(lifted)
+        # Modes are those of a whole block; a frame has its part of each.
+        modes = torch.stack([self._frames.select(mode) for mode in moments.modes.unbind(1)], 2)
+        return LowRank(lifted, torch.where(torch.isfinite(modes), modes, 0.0))
 
 
 class ProbConservEnsemble(nn.Module):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from pdesurrogate.fields.convection import convected
 from pdesurrogate.fields.grid import Metadata
 from pdesurrogate.fields.normalizer import Normalizer
 from pdesurrogate.fields.trajectory import Context
+from pdesurrogate.models.distributions import Distribution, Moments
+from pdesurrogate.models.heads import ProbabilisticNetwork
 from pdesurrogate.models.specification import build, context_inputs_of, specification_of
 
 Target = Literal["state", "increment", "convected_increment"]
@@ -24,6 +26,22 @@ Normalization = Literal["channel", "profile"]
 # The entry of a checkpoint file that makes it ours; Lightning's own entries stand beside it.
 CHECKPOINT_KEY = "pdesurrogate"
 _PREFIX = "surrogate."
+
+
+class Question(NamedTuple):
+    """A step as it is put to the network.
+
+    Attributes:
+        frames: ``(batch, history_frames, channel, *space)``, normalized.
+        about: what the network takes of the context, as keywords.
+        latest: the latest frame ``(batch, 1, channel, *space)``, physical units.
+        carried: that frame, carried along to the next one's time where the target is a convected increment.
+    """
+
+    frames: Tensor
+    about: dict[str, Tensor | tuple[Tensor, ...] | None]
+    latest: Tensor
+    carried: Tensor
 
 
 class Surrogate(nn.Module):
@@ -127,6 +145,17 @@ class Surrogate(nn.Module):
             ValueError: if channels, the number of frames, points of the profile, or what the network takes of the
                 context do not fit.
         """
+        question = self.question(history, context)
+        output: Tensor = self.network(question.frames, **question.about)
+        scale, origin = self.units(question, output.shape[1])
+        return output * scale + origin
+
+    def question(self, history: Tensor, context: Context) -> Question:
+        """What the network is given after ``history``.
+
+        Raises:
+            ValueError: as `step`.
+        """
         channels = len(self.metadata.channels)
         if history.ndim != 3 + self.metadata.grid.dimension or history.shape[2] != channels:
             raise ValueError(
@@ -140,17 +169,22 @@ class Surrogate(nn.Module):
         latest = history[:, -1:]
         if self.target == "convected_increment":
             history = self._carried(history, range(self.history_frames, 0, -1))
-        output: Tensor = self.network(self.normalizer.normalize(history), **self._about(context))
+        return Question(self.normalizer.normalize(history), self._about(context), latest, history[:, -1:])
+
+    def units(self, question: Question, frames: int) -> tuple[Tensor, Tensor]:
+        """Scale and origin of the network's output of so many frames: ``output * scale + origin`` is physical."""
+        around = (1,) * self.metadata.grid.dimension
         if self.target == "state":
-            return self.normalizer.denormalize(output)
-        scale = self.increment_rms.reshape(-1, *(1,) * self.metadata.grid.dimension)
+            mean = self.normalizer.mean
+            origin = mean if mean.ndim > 1 else mean.reshape(-1, *around)
+            return self.normalizer.std.reshape(-1, *around), origin
+        origin = question.carried
         # The network gives increments from the latest given frame, also where it gives several frames at once.
-        if self.target == "convected_increment":
+        if self.target == "convected_increment" and frames > 1:
             # The network has seen the frame of the first one; others lie further along.
-            frames = output.shape[1]
-            further = latest.expand(-1, frames, *latest.shape[2:])
-            latest = history[:, -1:] if frames == 1 else self._carried(further, range(1, frames + 1))
-        return latest + output * scale
+            further = question.latest.expand(-1, frames, *question.latest.shape[2:])
+            origin = self._carried(further, range(1, frames + 1))
+        return self.increment_rms.reshape(-1, *around), origin
 
     def _carried(self, frames: Tensor, times: Sequence[int]) -> Tensor:
         """Each of ``(batch, time, channel, *space)`` carried along by the mean flow for as many frame intervals."""
@@ -208,7 +242,8 @@ class Surrogate(nn.Module):
         """
         stored = load_checkpoint(path)
         specification = stored[CHECKPOINT_KEY]
-        surrogate = cls(
+        require_fields(specification, str(path))
+        surrogate = surrogate_of(
             build(specification["network"]),
             Metadata.from_dict(specification["metadata"]),
             history_frames=specification["history_frames"],
@@ -248,6 +283,96 @@ class Surrogate(nn.Module):
         torch.save(stored, temporary)
         os.replace(temporary, path)
         return path
+
+
+class ProbabilisticSurrogate(Surrogate):
+    """A surrogate whose network predicts a distribution (`models.heads`); a `ProbabilisticStepper`.
+
+    The distribution is that of the next block, the history being known: in a rollout, which goes on with the mean, it
+    does not grow by what is not known of the frames before. An ensemble of rollouts does.
+
+    Args:
+        network: as a `Surrogate` has it, and a `ProbabilisticNetwork`.
+        metadata: see `Surrogate`.
+        history_frames: see `Surrogate`.
+        target: see `Surrogate`.
+        normalization: see `Surrogate`.
+
+    Raises:
+        ValueError: as a `Surrogate`, and for a network that predicts no distribution.
+
+    Example:
+        >>> from pdesurrogate.fields import Axis, Channel, Grid
+        >>> from pdesurrogate.models.heads import GaussianHead
+        >>> grid = Grid((Axis("x", period=1.0), Axis("y", period=1.0)))
+        >>> metadata = Metadata("example", grid, (Channel("vorticity"),), frame_interval=0.1)
+        >>> fno = {"class_path": "pdesurrogate.models.fno.FNO", "init_args": {"modes": [4, 4], "width": 4}}
+        >>> surrogate = ProbabilisticSurrogate(GaussianHead(fno, channels=1), metadata)
+        >>> context = Context(tuple(c.expand(2, -1) for c in grid.uniform_coordinates((16, 16))))
+        >>> mean, variance = surrogate.predict(torch.zeros(2, 1, 1, 16, 16), context)
+        >>> mean.shape, variance.shape
+        (torch.Size([2, 1, 1, 16, 16]), torch.Size([2, 1, 1, 16, 16]))
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        metadata: Metadata,
+        history_frames: int = 1,
+        target: Target = "state",
+        normalization: Normalization = "channel",
+    ) -> None:
+        super().__init__(network, metadata, history_frames, target, normalization)
+        if not isinstance(network, ProbabilisticNetwork):
+            raise ValueError(
+                f"Expected a network that predicts a distribution but a {type(network).__name__} does not; put one of "
+                "pdesurrogate.models.heads around it."
+            )
+
+    def distribution(self, history: Tensor, context: Context) -> Distribution:
+        """Of the block of frames that follows ``history``; physical units.
+
+        Raises:
+            ValueError: as `step`.
+        """
+        assert isinstance(self.network, ProbabilisticNetwork)
+        question = self.question(history, context)
+        predicted = self.network.distribution(question.frames, **question.about)
+        scale, origin = self.units(question, predicted.mean.shape[1])
+        return predicted.rescaled(scale, origin)
+
+    def predict(self, history: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """Mean and variance of that block, the variance in squared physical units."""
+        predicted = self.distribution(history, context)
+        return predicted.mean, predicted.variance
+
+    def moments(self, history: Tensor, context: Context) -> Moments:
+        """Mean and covariance of that block."""
+        return self.distribution(history, context).moments()
+
+
+def surrogate_of(
+    network: nn.Module,
+    metadata: Metadata,
+    history_frames: int = 1,
+    target: Target = "state",
+    normalization: Normalization = "channel",
+) -> Surrogate:
+    """A `Surrogate`, and a `ProbabilisticSurrogate` where the network predicts a distribution."""
+    kind = ProbabilisticSurrogate if isinstance(network, ProbabilisticNetwork) else Surrogate
+    return kind(network, metadata, history_frames, target, normalization)
+
+
+def require_fields(specification: dict[str, Any], name: str) -> None:
+    """Refuse the specification of a model of points, which has no metadata.
+
+    Raises:
+        ValueError: naming what it was read from.
+    """
+    if "metadata" not in specification:
+        raise ValueError(
+            f"Expected a model of fields in {name} but it holds one of points; load it with load_neural_process."
+        )
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -12,15 +12,29 @@ from torch import Tensor, nn
 
 from pdesurrogate.data.datamodule import ForecastData
 from pdesurrogate.fields.batch import Batch
+from pdesurrogate.fields.grid import Metadata
 from pdesurrogate.fields.trajectory import Context
+from pdesurrogate.models.distributions import Distribution, Gaussian
+from pdesurrogate.models.heads import ProbabilisticNetwork
 from pdesurrogate.models.specification import specification_of, with_defaults
-from pdesurrogate.steppers.base import Stepper
+from pdesurrogate.steppers.base import ProbabilisticStepper, Stepper
 from pdesurrogate.steppers.rollout import rollout
-from pdesurrogate.steppers.surrogate import CHECKPOINT_KEY, Normalization, Surrogate, Target, load_checkpoint
+from pdesurrogate.steppers.surrogate import (
+    CHECKPOINT_KEY,
+    Normalization,
+    ProbabilisticSurrogate,
+    Surrogate,
+    Target,
+    load_checkpoint,
+    require_fields,
+    surrogate_of,
+)
 from pdesurrogate.steppers.wrappers import wrapped, wrappers_of
 from pdesurrogate.training.augmentation import Augmentation
 from pdesurrogate.training.losses import Loss, RelativeL2PerChannel, require_nonzero_channels
 from pdesurrogate.training.own_rollouts import OwnRollouts
+from pdesurrogate.training.probabilistic_losses import ProbabilisticLoss, Regularization
+from pdesurrogate.training.record import described, differences, epochs_begun, never_stepped, optimizer_steps
 from pdesurrogate.training.schedules import Schedule, WarmupCosine
 
 Unroll = Literal["backpropagate", "push_forward"]
@@ -34,7 +48,8 @@ class ForecastModule(lightning.LightningModule):
             ``@recorded``.
         metadata: `Metadata` of the data (any type in the signature, as jsonargparse cannot link a dataclass).
         history_frames: input frames.
-        loss: between predicted and true frames, in units of each channel's deviation.
+        loss: between predicted and true frames, in units of each channel's deviation; where the network predicts a
+            distribution (`models.heads`), one of `training.probabilistic_losses`.
         learning_rate: highest of the schedule.
         weight_decay: of AdamW.
         schedule: of the learning rate over all steps of the fit.
@@ -52,6 +67,10 @@ class ForecastModule(lightning.LightningModule):
         start_from: a checkpoint of the same surrogate, trained in another way, whose weights and statistics training
             starts from; its settings and its training time travel on in the new checkpoint.
         own_rollouts: also trains on the surrogate's own rollouts, by their statistics.
+        regularization: added to the loss, such as the `HeadDiversity` of a network with several heads.
+
+    Raises:
+        ValueError: for numbers out of range, and for a loss that is not one of what the stepper predicts.
 
     Statistics of the training split are fitted when a fit starts and travel in the checkpoint. Logged:
     ``train/loss``, and with own rollouts ``train/statistics`` and ``train/rollout_age``; ``val/relative_l2`` and
@@ -63,7 +82,7 @@ class ForecastModule(lightning.LightningModule):
         network: nn.Module,
         metadata: Any,
         history_frames: int = 1,
-        loss: Loss | None = None,
+        loss: Loss | ProbabilisticLoss | None = None,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-4,
         schedule: Schedule | None = None,
@@ -75,6 +94,7 @@ class ForecastModule(lightning.LightningModule):
         wrappers: list[Callable[[Stepper], nn.Module]] | None = None,
         start_from: str | None = None,
         own_rollouts: OwnRollouts | None = None,
+        regularization: Regularization | None = None,
     ) -> None:
         super().__init__()
         if not learning_rate > 0 or weight_decay < 0 or input_noise < 0:
@@ -83,8 +103,8 @@ class ForecastModule(lightning.LightningModule):
                 f"{learning_rate}, {weight_decay} and {input_noise}."
             )
         specification_of(network)  # refuse now what could not be saved after training
-        self.surrogate = Surrogate(network, metadata, history_frames, target, normalization)
-        self.loss: Loss = RelativeL2PerChannel() if loss is None else loss
+        self.surrogate = surrogate_of(network, metadata, history_frames, target, normalization)
+        self.loss: Loss | ProbabilisticLoss = RelativeL2PerChannel() if loss is None else loss
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.schedule: Schedule = WarmupCosine() if schedule is None else schedule
@@ -97,10 +117,30 @@ class ForecastModule(lightning.LightningModule):
         self._stepper = (stepper,)
         self.start_from = start_from
         self.own_rollouts = own_rollouts
+        self.regularization = regularization
+        self._require_fitting_loss()
         self._started_with: dict[str, Any] = {}
         self.training_seconds = 0.0
         self._trained = False
         self._fit_started: float | None = None
+
+    def _require_fitting_loss(self) -> None:
+        """A distribution needs a loss of one, or what it says beside its mean would never be trained."""
+        if not isinstance(self.loss, ProbabilisticLoss):
+            if isinstance(self.surrogate.network, ProbabilisticNetwork):
+                raise ValueError(
+                    f"Expected a loss of training.probabilistic_losses for a {type(self.surrogate.network).__name__}, "
+                    f"which predicts a distribution, but got {type(self.loss).__name__}."
+                )
+            return
+        if not isinstance(self.stepper, ProbabilisticStepper):
+            raise ValueError(
+                f"Expected a stepper that predicts a distribution for {type(self.loss).__name__} but a "
+                f"{type(self.stepper).__name__} does not; put one of models.heads around the network, and no wrapper "
+                "that gives frames alone."
+            )
+        if self.unroll != "backpropagate":
+            raise ValueError(f"Expected unroll='backpropagate' with a probabilistic loss but got {self.unroll!r}.")
 
     @property
     def stepper(self) -> Stepper:
@@ -174,8 +214,10 @@ class ForecastModule(lightning.LightningModule):
         history = batch.history
         if self.input_noise:
             history = history + self.input_noise * self._deviation * torch.randn_like(history)
-        prediction, target = self._unrolled(batch._replace(history=history))
-        loss = self._loss(prediction, target, batch)
+        noisy = batch._replace(history=history)
+        loss = self._score(self.loss, noisy) if isinstance(self.loss, ProbabilisticLoss) else self._loss(noisy)
+        if self.regularization is not None:
+            loss = loss + self.regularization.penalty(self.surrogate.network, self.current_epoch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(history))
         return loss if self.own_rollouts is None else loss + self._loss_of_own_rollouts(self.own_rollouts, batch)
 
@@ -218,9 +260,31 @@ class ForecastModule(lightning.LightningModule):
         """The newest frames, as many as ``history`` has."""
         return torch.cat([history, *blocks], dim=1)[:, -history.shape[1] :]
 
-    def _loss(self, prediction: Tensor, target: Tensor, batch: Batch) -> Tensor:
+    def _loss(self, batch: Batch) -> Tensor:
+        assert not isinstance(self.loss, ProbabilisticLoss)
+        prediction, target = self._unrolled(batch)
         grid = self.surrogate.metadata.grid
         return self.loss.distance(prediction / self._deviation, target / self._deviation, batch.context, grid)
+
+    def _score(self, loss: ProbabilisticLoss, batch: Batch) -> Tensor:
+        """The mean over target frames of the score of each block, predicted from the means before it."""
+        history, frames, done = batch.history, batch.target.shape[1], 0
+        scores: list[Tensor] = []
+        while done < frames:
+            block = self._distribution(history, batch.context)
+            target = batch.target[:, done : done + block.mean.shape[1]]
+            forecast = block.first(target.shape[1]).rescaled(1 / self._deviation)
+            score = loss.score(forecast, target / self._deviation, batch.context, self.surrogate.metadata.grid)
+            scores.append(score * target.shape[1] / frames)
+            done += target.shape[1]
+            history = self._latest(history, block.mean)
+        return torch.stack(scores).sum()
+
+    def _distribution(self, history: Tensor, context: Context) -> Distribution:
+        if isinstance(self.stepper, ProbabilisticSurrogate):
+            return self.stepper.distribution(history, context)
+        assert isinstance(self.stepper, ProbabilisticStepper)
+        return Gaussian(*self.stepper.predict(history, context))
 
     @property
     def _deviation(self) -> Tensor:
@@ -258,28 +322,8 @@ class ForecastModule(lightning.LightningModule):
         optimizer = torch.optim.AdamW(
             parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused or None
         )
-        scheduler = self.schedule.build(optimizer, self._total_steps())
+        scheduler = self.schedule.build(optimizer, optimizer_steps(self.trainer, len(self._data.train_dataloader())))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def _total_steps(self) -> int:
-        """Optimizer steps of the whole fit.
-
-        Lightning's own estimate loads the training batches before a checkpoint is restored, after which a run cannot
-        be resumed in the middle of an epoch.
-        """
-        trainer = self.trainer
-        limited, epochs = trainer.max_steps > 0, trainer.max_epochs
-        if epochs is None or epochs < 1:
-            if limited:
-                return trainer.max_steps
-            raise ValueError(
-                "Expected trainer.max_epochs or trainer.max_steps: the schedule needs the number of steps."
-            )
-        batches = len(self._data.train_dataloader())
-        limit = trainer.limit_train_batches
-        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-        steps = max(1, -(-batches // trainer.accumulate_grad_batches) * epochs)
-        return min(steps, trainer.max_steps) if limited else steps
 
     def on_fit_start(self) -> None:
         """Start the clock that a report's training time comes from."""
@@ -297,10 +341,10 @@ class ForecastModule(lightning.LightningModule):
             "seed": self._data.seed,
             "settings": self.settings,
             "steps": int(self.trainer.global_step),
-            "epochs": self._epochs_done(),
+            "epochs": epochs_begun(self.trainer),
             "wall_time_s": seconds,
             "device": str(self.device),
-            "parameters_without_gradient": self._never_stepped(),
+            "parameters_without_gradient": never_stepped(self.trainer, self.surrogate),
         }
 
     @property
@@ -309,13 +353,13 @@ class ForecastModule(lightning.LightningModule):
         data, trainer = self._data, self.trainer
         wrappers = wrappers_of(self.stepper)
         return {
-            "loss": _described(self.loss),
+            "loss": described(self.loss),
             "learning_rate": self.learning_rate,
             "weight_decay": self.weight_decay,
-            "schedule": _described(self.schedule),
+            "schedule": described(self.schedule),
             "unroll": self.unroll,
             "input_noise": self.input_noise,
-            "augmentation": _described(self.augmentation),
+            "augmentation": described(self.augmentation),
             "target_frames": data.target_frames,
             "batch_size": data.batch_size * trainer.world_size * trainer.accumulate_grad_batches,
             "stride": data.stride,
@@ -323,21 +367,10 @@ class ForecastModule(lightning.LightningModule):
             "max_steps": trainer.max_steps,
             "precision": str(trainer.precision),
             **({"wrappers": wrappers} if wrappers else {}),
-            **({"own_rollouts": _described(self.own_rollouts)} if self.own_rollouts else {}),
+            **({"regularization": described(self.regularization)} if self.regularization else {}),
+            **({"own_rollouts": described(self.own_rollouts)} if self.own_rollouts else {}),
             **({"start_from": self._started_with.get("settings")} if self.start_from else {}),
         }
-
-    def _epochs_done(self) -> int:
-        """Epochs begun so far; Lightning counts the running one only after its checkpoint is written."""
-        batches = self.trainer.global_step * self.trainer.accumulate_grad_batches
-        return -(-batches // max(int(self.trainer.num_training_batches), 1))
-
-    def _never_stepped(self) -> list[str]:
-        """Trainable parameters that no gradient has reached so far: AdamW keeps no state for them."""
-        optimizers = [optimizer for optimizer in self.trainer.optimizers if optimizer.state]
-        stepped = {parameter for optimizer in optimizers for parameter in optimizer.state}
-        named = self.surrogate.named_parameters()
-        return [name for name, p in named if p.requires_grad and p not in stepped] if optimizers else []
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights of another network or data set instead of silently changing either.
@@ -354,22 +387,17 @@ class ForecastModule(lightning.LightningModule):
         self.training_seconds = float((checkpoint.get("training") or {}).get("wall_time_s", 0.0))
 
     def _require_same(self, specification: dict[str, Any]) -> None:
-        # A network that was saved before an argument had come is one with its default.
+        require_fields(specification, "the checkpoint")
+        # What was saved before an argument had come is of its default, network and metadata alike.
         network = with_defaults(specification["network"])
-        ours, theirs = _flat(self.surrogate.specification()), _flat({**specification, "network": network})
+        metadata = Metadata.from_dict(specification["metadata"]).to_dict()
+        theirs = {**specification, "network": network, "metadata": metadata}
         # The name of a data set and where it came from may differ; its fields may not.
-        ignored = ("metadata.attributes", "metadata.name")
-        keys = [key for key in sorted(ours.keys() | theirs.keys()) if not key.startswith(ignored)]
-        differences = [
-            f"{key}: {ours.get(key)!r} in the configuration, {theirs.get(key)!r} in the checkpoint"
-            for key in keys
-            if ours.get(key) != theirs.get(key)
-        ]
-        if differences:
+        found = differences(self.surrogate.specification(), theirs, ("metadata.attributes", "metadata.name"))
+        if found:
             raise ValueError(
-                "Expected a checkpoint of the configured network and data set, but they differ in "
-                + "; ".join(differences)
-                + ". Use the configuration that the checkpoint was trained with."
+                f"Expected a checkpoint of the configured network and data set, but they differ in {'; '.join(found)}. "
+                "Use the configuration that the checkpoint was trained with."
             )
 
 
@@ -383,33 +411,3 @@ def _require_plain(stepper: Stepper, surrogate: Surrogate) -> None:
     modules = stepper.parameters() if isinstance(stepper, nn.Module) else ()
     if set(modules) - set(surrogate.parameters()):
         raise ValueError("Expected wrappers without parameters of their own; what is trained belongs into the network.")
-
-
-def _described(part: object | None) -> dict[str, Any] | None:
-    """Class and attributes of a loss, schedule or augmentation in plain values, and those of the objects it holds."""
-    if part is None:
-        return None
-    shown = {name: value for name, value in vars(part).items() if value is not None and not name.startswith("_")}
-    attributes = {name: _plain(value) for name, value in shown.items()}
-    return {"class_path": f"{type(part).__module__}.{type(part).__qualname__}", **attributes}
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, Tensor):
-        return value.tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return _described(value) if hasattr(value, "__dict__") else str(value)
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(values, dict):
-        parts = [_flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in values.items()]
-        return {key: value for part in parts for key, value in part.items()}
-    if isinstance(values, list | tuple):
-        return _flat(dict(enumerate(values)), prefix)
-    return {prefix: values}

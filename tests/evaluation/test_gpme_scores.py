@@ -130,5 +130,5 @@ def test_functions_are_updated_one_by_one():
 
 def test_an_unknown_way_is_refused():
     line, _ = line_of("pme_m3")
-    with pytest.raises(ValueError, match="'none', 'hard'.*but got 'soft'"):
+    with pytest.raises(ValueError, match=r"'none', 'hard'.*but got 'soft'"):
         updated(line, "soft")

@@ -21,6 +21,7 @@ from pdesurrogate.steppers.probconserv import (
 )
 from pdesurrogate.steppers.rollout import rollout
 from pdesurrogate.steppers.surrogate import Surrogate
+from pdesurrogate.steppers.uncertain import EnsembleMoments
 from pdesurrogate.steppers.wrappers import innermost, wrapped, wrappers_from, wrappers_of
 
 BOX = Metadata(
@@ -167,6 +168,25 @@ def test_stated_variances_say_where_it_moves_and_shrink():
     assert (variance[:, :, 0] < before[:, :, 0])[..., 1:].all()
     torch.testing.assert_close(variance[:, :, 1], before[:, :, 1], rtol=0, atol=0)
     torch.testing.assert_close(mean[:, :, 0].mean((-2, -1)), history[:, :, 0].mean((-2, -1)))
+
+
+def test_what_points_share_counts_where_it_is_stated():
+    history, context = start(), context_of(BOX, (6, 8), 2)
+    ensemble = Ensemble([Perturbed(BOX, seed) for seed in range(4)])
+    moments = EnsembleMoments(ensemble, floor=0.1).moments(history, context)
+    ensemble = Ensemble([Perturbed(BOX, seed) for seed in range(4)])
+    around = ProbConservPredicted(EnsembleMoments(ensemble, floor=0.1), LAW, floor=0.0)
+    mean, variance = around.predict(history, context)
+    for batch in range(2):
+        modes = moments.modes[batch, :, 0, 0].flatten(1)
+        covariance = modes.T @ modes + torch.diag(moments.variance[batch, 0, 0].flatten())
+        weights = torch.full((48,), 1 / 48, dtype=torch.float64)
+        gain = covariance @ weights / (weights @ covariance @ weights)
+        residual = moments.mean[batch, 0, 0].mean() - history[batch, 0, 0].mean()
+        wanted = moments.mean[batch, 0, 0].flatten() - residual * gain
+        torch.testing.assert_close(mean[batch, 0, 0].flatten(), wanted)
+        left = covariance - gain[:, None] * (covariance @ weights)
+        torch.testing.assert_close(variance[batch, 0, 0].flatten(), left.diagonal())
 
 
 def test_members_keep_the_law_one_by_one():

@@ -52,7 +52,7 @@ class Diagonal:
     """
 
     def __init__(self, variance: Tensor | float) -> None:
-        self.variance = torch.as_tensor(variance).to(torch.float64)
+        self.variance = torch.as_tensor(variance, dtype=torch.float64)
         _require_variances(self.variance)
 
     def times(self, vectors: Tensor, event: tuple[int, ...]) -> Tensor:
@@ -91,7 +91,7 @@ class LowRank:
 
     def __init__(self, variance: Tensor | float, modes: Tensor) -> None:
         self.modes = modes.to(torch.float64)
-        self.variance = torch.as_tensor(variance).to(self.modes)
+        self.variance = torch.as_tensor(variance, dtype=torch.float64, device=self.modes.device)
         _require_variances(self.variance)
         if not bool(torch.isfinite(self.modes).all()):
             raise ValueError("Expected finite modes of a covariance but some are NaN or infinite.")
