@@ -82,19 +82,19 @@ def waves(config: str, name: str, *options: str) -> Trained:
 
 # Ways to keep a law: a suffix of the report's name, what tables call it, options beside the law.
 KeepingWays = dict[str, tuple[str, tuple[str, ...]]]
+MEASURED_ALONE = ("--conserve-where", "nowhere")
 LOOP_AND_OUTPUT: KeepingWays = {
     "loop": ("ProbConserv", ()),
     "output": ("ProbConserv of the output", ("--conserve-where", "output")),
 }
 SOLENOIDAL: KeepingWays = {
-    "solenoidal": ("no divergence", ("--wrap", f"{LAWS}/no_divergence.yaml", "--conserve-where", "nowhere")),
+    "solenoidal": ("no divergence", ("--wrap", f"{LAWS}/no_divergence.yaml", *MEASURED_ALONE)),
     "both": ("ProbConserv, no divergence", ("--wrap", f"{LAWS}/no_divergence.yaml")),
 }
-IN_A_CHANNEL: KeepingWays = {
-    "by_height": (
-        "ProbConserv by height",
-        ("--wrap", f"{LAWS}/flow_rate_by_height.yaml", "--conserve-where", "nowhere"),
-    ),
+BY_HEIGHT: KeepingWays = {
+    "by_height": ("ProbConserv by height", ("--wrap", f"{LAWS}/flow_rate_by_height.yaml", *MEASURED_ALONE)),
+}
+STAGGERED: KeepingWays = {
     "both": ("ProbConserv, no divergence", ("--wrap", f"{LAWS}/no_divergence_in_a_channel.yaml")),
 }
 
@@ -113,7 +113,7 @@ def conserving(
         Way(suffix, ("--name", f"{name} + {label}", *measured[2:], *options), seeds, "evaluate")
         for suffix, (label, options) in (ways or {}).items()
     )
-    return Trained(config, seeds, kept, (*measured, "--conserve-where", "nowhere"), start_from)
+    return Trained(config, seeds, kept, (*measured, *MEASURED_ALONE), start_from)
 
 
 def named(config: str, name: str, *options: str) -> Trained:
@@ -284,8 +284,8 @@ TASKS = (
         "channel_minimal_180",
         ("--start-frame", "1"),
         (
-            conserving("fno_small", (0, 1, 2), "FNO", "flow_rate", LOOP_AND_OUTPUT | IN_A_CHANNEL),
-            conserving("ifactformer_small", (0, 1, 2), "IFactFormer-m", "flow_rate", LOOP_AND_OUTPUT | IN_A_CHANNEL),
+            conserving("fno_small", (0, 1, 2), "FNO", "flow_rate", LOOP_AND_OUTPUT | BY_HEIGHT | STAGGERED),
+            conserving("ifactformer_small", (0, 1, 2), "IFactFormer-m", "flow_rate", LOOP_AND_OUTPUT | STAGGERED),
         ),
         (),
         options=("--free-run", "1000", "--bounds", "-3", "3"),
