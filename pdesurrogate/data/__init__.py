@@ -7,9 +7,10 @@ from pdesurrogate._lazy import lazy_face
 if TYPE_CHECKING:
     from pdesurrogate.data.archive import Archive, ArchiveWriter
     from pdesurrogate.data.datamodule import ForecastData
+    from pdesurrogate.data.point_data import PointData
     from pdesurrogate.data.windows import Windows
 
-__all__ = ["Archive", "ArchiveWriter", "ForecastData", "Windows"]
+__all__ = ["Archive", "ArchiveWriter", "ForecastData", "PointData", "Windows"]
 
 __getattr__, __dir__ = lazy_face(
     __name__,
@@ -17,6 +18,7 @@ __getattr__, __dir__ = lazy_face(
         "Archive": "archive",
         "ArchiveWriter": "archive",
         "ForecastData": "datamodule",
+        "PointData": "point_data",
         "Windows": "windows",
     },
 )

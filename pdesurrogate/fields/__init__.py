@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pdesurrogate.fields.convection import RunningConvection, convected
     from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
     from pdesurrogate.fields.normalizer import Normalizer, RunningMoments
+    from pdesurrogate.fields.point_set import PointSet
     from pdesurrogate.fields.trajectory import Context, Trajectory
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Grid",
     "Metadata",
     "Normalizer",
+    "PointSet",
     "RunningConvection",
     "RunningMoments",
     "Trajectory",
@@ -36,6 +38,7 @@ __getattr__, __dir__ = lazy_face(
         "Grid": "grid",
         "Metadata": "grid",
         "Normalizer": "normalizer",
+        "PointSet": "point_set",
         "RunningConvection": "convection",
         "RunningMoments": "normalizer",
         "Trajectory": "trajectory",

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         vrmse,
     )
     from pdesurrogate.metrics.flow import Flow, flow_of
+    from pdesurrogate.metrics.law import LawMetric
     from pdesurrogate.metrics.line_spectra import LineSpectrumMetric, line_spectrum
     from pdesurrogate.metrics.plan import RolloutPlan
     from pdesurrogate.metrics.pooling import jackknife_error
@@ -124,6 +125,7 @@ __all__ = [
     "FluxBalanceMetric",
     "GaussianMetric",
     "IntegralMetric",
+    "LawMetric",
     "LineSpectrumMetric",
     "MomentsMetric",
     "NoSlipMetric",
@@ -223,6 +225,7 @@ __getattr__, __dir__ = lazy_face(
         "FluxBalanceMetric": "conservation",
         "GaussianMetric": "uncertainty",
         "IntegralMetric": "conservation",
+        "LawMetric": "law",
         "LineSpectrumMetric": "line_spectra",
         "MomentsMetric": "statistics",
         "NoSlipMetric": "conservation",
@@ -253,6 +256,7 @@ __getattr__, __dir__ = lazy_face(
         "crps_gaussian": "uncertainty",
         "cumulative_integral": "conservation",
         "default_suite": "suites",
+        "derivatives_along_axes": "vortices",
         "enclosed_2d": "suites",
         "energy_spectrum": "spectra",
         "enstrophy_spectrum": "spectra",
@@ -295,7 +299,6 @@ __getattr__, __dir__ = lazy_face(
         "total_stress": "profiles",
         "total_stress_deviation": "profiles",
         "variance_spectrum": "spectra",
-        "derivatives_along_axes": "vortices",
         "vrmse": "errors",
         "wall_gradient": "profiles",
         "wasserstein_distance": "statistics",

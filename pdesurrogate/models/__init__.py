@@ -8,8 +8,10 @@ if TYPE_CHECKING:
     from pdesurrogate.models.dilated_resnet import DilatedResNet
     from pdesurrogate.models.ffno import FactorizedFNO
     from pdesurrogate.models.fno import FNO
+    from pdesurrogate.models.heads import DiverseHeads, GaussianHead, QuantileHead, WithDropout
     from pdesurrogate.models.ifactformer import IFactFormer
     from pdesurrogate.models.ifno import IFNO
+    from pdesurrogate.models.neural_process import AttentiveNeuralProcess, mixture_moments
     from pdesurrogate.models.neuralop import NeuralOperator
     from pdesurrogate.models.reference_weights import load_reference_weights
     from pdesurrogate.models.sfno import SFNO
@@ -22,31 +24,43 @@ __all__ = [
     "FNO",
     "IFNO",
     "SFNO",
+    "AttentiveNeuralProcess",
     "DilatedResNet",
+    "DiverseHeads",
     "FactorizedFNO",
+    "GaussianHead",
     "IFactFormer",
     "ModernUNet",
     "NeuralOperator",
+    "QuantileHead",
     "SineNet",
     "UNet",
+    "WithDropout",
     "load_reference_weights",
+    "mixture_moments",
     "recorded",
 ]
 
 __getattr__, __dir__ = lazy_face(
     __name__,
     {
+        "AttentiveNeuralProcess": "neural_process",
         "DilatedResNet": "dilated_resnet",
+        "DiverseHeads": "heads",
         "FNO": "fno",
         "FactorizedFNO": "ffno",
+        "GaussianHead": "heads",
         "IFNO": "ifno",
         "IFactFormer": "ifactformer",
         "ModernUNet": "unet_modern",
         "NeuralOperator": "neuralop",
+        "QuantileHead": "heads",
         "SFNO": "sfno",
         "SineNet": "sinenet",
         "UNet": "unet",
+        "WithDropout": "heads",
         "load_reference_weights": "reference_weights",
+        "mixture_moments": "neural_process",
         "recorded": "specification",
     },
 )

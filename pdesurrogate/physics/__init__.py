@@ -8,6 +8,14 @@ if TYPE_CHECKING:
     from pdesurrogate.physics.coarse_graining import Coarsening
     from pdesurrogate.physics.displacement import Displacement, local_displacement, phase_correlation
     from pdesurrogate.physics.finite_difference import derivative, staggered_derivative
+    from pdesurrogate.physics.gpme import (
+        Burgers,
+        Diffusion,
+        ExactConservationLaw,
+        LinearAdvection,
+        PorousMedium,
+        Stefan,
+    )
     from pdesurrogate.physics.norms import bochner_norm, relative_bochner_error, sobolev_norm, weighted_mean
     from pdesurrogate.physics.operators import divergence, gradient, velocity_from_vorticity, vorticity_from_velocity
     from pdesurrogate.physics.residuals import Estimate, March, estimate, one_interval_defect, vorticity_residual
@@ -15,13 +23,19 @@ if TYPE_CHECKING:
     from pdesurrogate.physics.staggered_channel import ChannelGrid, ChannelPoisson, stretched_faces
 
 __all__ = [
+    "Burgers",
     "ChannelGrid",
     "ChannelPoisson",
     "Coarsening",
+    "Diffusion",
     "Displacement",
     "Estimate",
+    "ExactConservationLaw",
+    "LinearAdvection",
     "March",
+    "PorousMedium",
     "Shells",
+    "Stefan",
     "WaveSums",
     "bochner_norm",
     "dealias_mask",
@@ -46,13 +60,19 @@ __all__ = [
 __getattr__, __dir__ = lazy_face(
     __name__,
     {
+        "Burgers": "gpme",
         "ChannelGrid": "staggered_channel",
         "ChannelPoisson": "staggered_channel",
         "Coarsening": "coarse_graining",
+        "Diffusion": "gpme",
         "Displacement": "displacement",
         "Estimate": "residuals",
+        "ExactConservationLaw": "gpme",
+        "LinearAdvection": "gpme",
         "March": "residuals",
+        "PorousMedium": "gpme",
         "Shells": "spectral",
+        "Stefan": "gpme",
         "WaveSums": "spectral",
         "bochner_norm": "norms",
         "dealias_mask": "spectral",

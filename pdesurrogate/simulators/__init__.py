@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from pdesurrogate.simulators.channel.flow import ChannelFlow
     from pdesurrogate.simulators.forcing import DiagonalForcing, KolmogorovForcing
     from pdesurrogate.simulators.generation.restart import FromRestart
+    from pdesurrogate.simulators.gpme_samples import GpmeSamples
     from pdesurrogate.simulators.navier_stokes import NavierStokes2d
     from pdesurrogate.simulators.passive_scalar import PassiveScalar2d, VelocityAndScalar
     from pdesurrogate.simulators.random_fields import (
@@ -27,6 +28,7 @@ __all__ = [
     "FilteredVelocity",
     "FromRestart",
     "GaussianRandomField",
+    "GpmeSamples",
     "KolmogorovForcing",
     "McWilliams",
     "NavierStokes2d",
@@ -51,6 +53,7 @@ __getattr__, __dir__ = lazy_face(
         "FilteredVelocity": "random_fields",
         "FromRestart": "generation.restart",
         "GaussianRandomField": "random_fields",
+        "GpmeSamples": "gpme_samples",
         "KolmogorovForcing": "forcing",
         "McWilliams": "random_fields",
         "NavierStokes2d": "navier_stokes",

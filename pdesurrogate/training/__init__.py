@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         FirstFrames,
         FluctuationL2,
         LogLineSpectrum,
+        MeanDrift,
         MeanSquaredError,
         PlaneMoments,
         RelativeL2Joint,
@@ -20,19 +21,35 @@ if TYPE_CHECKING:
         WeightedSum,
     )
     from pdesurrogate.training.own_rollouts import OwnRollouts
+    from pdesurrogate.training.probabilistic_losses import (
+        GaussianCRPS,
+        GaussianLikelihood,
+        HeadDiversity,
+        MeanOverMembers,
+        Pinball,
+    )
+    from pdesurrogate.training.regression import EquationResidual, RegressionModule, load_neural_process
     from pdesurrogate.training.schedules import Constant, OneCycle, StepDecay, WarmupCosine
 
 __all__ = [
     "Constant",
+    "EquationResidual",
     "FirstFrames",
     "FluctuationL2",
     "ForecastModule",
+    "GaussianCRPS",
+    "GaussianLikelihood",
+    "HeadDiversity",
     "LogLineSpectrum",
+    "MeanDrift",
+    "MeanOverMembers",
     "MeanSquaredError",
     "OneCycle",
     "OwnRollouts",
+    "Pinball",
     "PlaneMoments",
     "PredictionArchive",
+    "RegressionModule",
     "RelativeL2Joint",
     "RelativeL2PerChannel",
     "RelativeSobolev",
@@ -41,21 +58,30 @@ __all__ = [
     "StepDecay",
     "WarmupCosine",
     "WeightedSum",
+    "load_neural_process",
 ]
 
 __getattr__, __dir__ = lazy_face(
     __name__,
     {
         "Constant": "schedules",
+        "EquationResidual": "regression",
         "FirstFrames": "losses",
         "FluctuationL2": "losses",
         "ForecastModule": "forecast",
+        "GaussianCRPS": "probabilistic_losses",
+        "GaussianLikelihood": "probabilistic_losses",
+        "HeadDiversity": "probabilistic_losses",
         "LogLineSpectrum": "losses",
+        "MeanDrift": "losses",
+        "MeanOverMembers": "probabilistic_losses",
         "MeanSquaredError": "losses",
         "OneCycle": "schedules",
         "OwnRollouts": "own_rollouts",
+        "Pinball": "probabilistic_losses",
         "PlaneMoments": "losses",
         "PredictionArchive": "callbacks",
+        "RegressionModule": "regression",
         "RelativeL2Joint": "losses",
         "RelativeL2PerChannel": "losses",
         "RelativeSobolev": "losses",
@@ -64,5 +90,6 @@ __getattr__, __dir__ = lazy_face(
         "StepDecay": "schedules",
         "WarmupCosine": "schedules",
         "WeightedSum": "losses",
+        "load_neural_process": "regression",
     },
 )
