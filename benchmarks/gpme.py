@@ -180,7 +180,7 @@ def picture(path: Path, problem: str) -> None:
                 line.x, *(field.mean[1] + side * 2 * field.variance[1].sqrt() for side in (-1, 1)), alpha=0.15
             )
             fronts = front_of(field.samples, line.x)[:, 1]
-            row[1].hist(fronts, bins=np.linspace(0, 1, 101), alpha=0.5, label=NAMES[way])
+            row[1].hist(fronts, bins=np.arange(-0.0025, 0.6, 0.005), alpha=0.5, label=NAMES[way])
         row[0].plot(line.x, line.truth[1], "k--", label="truth")
         row[1].axvline(float(line.front[1]), color="k", linestyle="--")
         row[0].set(

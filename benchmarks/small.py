@@ -293,10 +293,17 @@ TASKS = (
 )
 
 
+# Models of points, with the seeds that they are trained with: benchmarks/gpme.py evaluates them.
+POINTS = (("gpme", "anp_stefan_small", (0,)), ("gpme", "anp_pme_small", (0,)))
+
+
 def commands() -> Iterator[tuple[Path | None, list[str]]]:
     """(file that shows that a step is done, its command); one that finds out itself has no file."""
     for problem in dict.fromkeys(task.problem for task in TASKS):
         yield None, ["generate", problem, "--out", f"runs/data/{problem}"]
+    for problem, config, seeds in POINTS:
+        for seed in seeds:
+            yield from _train(problem, config, seed)
     for task in TASKS:
         for trained in task.trained:
             for seed in trained.seeds:
@@ -306,19 +313,24 @@ def commands() -> Iterator[tuple[Path | None, list[str]]]:
             yield out / "report.json", ["evaluate", *choice, *_evaluation(task, out), *task.options]
 
 
-def _train_and_evaluate(task: Task, trained: Trained, seed: int) -> Iterator[tuple[Path, list[str]]]:
-    problem, name = task.problem, f"{trained.config}_seed{seed}"
+def _train(problem: str, config: str, seed: int, start_from: str | None = None) -> Iterator[tuple[Path, list[str]]]:
+    name = f"{config}_seed{seed}"
     folder = RUNS / problem / name
     logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(folder), "name": "", "version": ""}}
     last = folder / "checkpoints" / "last.ckpt"
-    config = f"{problem}/{trained.config}"
     slim = RUNS / problem / f"{name}.ckpt"
-    fit = ["fit", "-c", config, "--seed_everything", str(seed), "--trainer.logger", json.dumps([logger])]
-    if trained.start_from is not None:
-        fit += ["--model.start_from", str(RUNS / problem / f"{trained.start_from}_seed{seed}.ckpt")]
+    fit = ["fit", "-c", f"{problem}/{config}", "--seed_everything", str(seed), "--trainer.logger", json.dumps([logger])]
+    if start_from is not None:
+        fit += ["--model.start_from", str(RUNS / problem / f"{start_from}_seed{seed}.ckpt")]
     finished = slim if slim.exists() else folder / "finished"
     yield finished, [*fit, "--ckpt_path", str(last)] if last.exists() else fit
     yield slim, ["slim", str(last), str(slim)]
+
+
+def _train_and_evaluate(task: Task, trained: Trained, seed: int) -> Iterator[tuple[Path, list[str]]]:
+    problem, name = task.problem, f"{trained.config}_seed{seed}"
+    yield from _train(problem, trained.config, seed, trained.start_from)
+    slim = RUNS / problem / f"{name}.ckpt"
     of_model = ["--checkpoint", str(slim)]
     out = REPORTS / task.name / name
     options = [*_evaluation(task, out), *task.options, *trained.options]
@@ -344,9 +356,14 @@ def _evaluation(task: Task, out: Path) -> list[str]:
 
 def _slim(source: str, target: str) -> None:
     """Weights, specification and training record of a checkpoint, without the optimizer's state; kept if small."""
-    from pdesurrogate.steppers.surrogate import Surrogate, load_checkpoint
+    from pdesurrogate.steppers.surrogate import CHECKPOINT_KEY, Surrogate, load_checkpoint
+    from pdesurrogate.training.regression import load_neural_process, save_neural_process
 
-    slim = Surrogate.from_checkpoint(source).save(target, training=load_checkpoint(source)["training"])
+    stored = load_checkpoint(source)
+    if "metadata" in stored[CHECKPOINT_KEY]:
+        slim = Surrogate.from_checkpoint(source).save(target, training=stored["training"])
+    else:
+        slim = save_neural_process(load_neural_process(source), target, training=stored["training"])
     if slim.stat().st_size <= LARGEST_CHECKPOINT:
         kept = CHECKPOINTS / slim.relative_to(RUNS)
         kept.parent.mkdir(parents=True, exist_ok=True)
