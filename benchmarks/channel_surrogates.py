@@ -68,7 +68,7 @@ def one_step(report: Report) -> list[float]:
     errors = report.curves["one_step_relative_l2"].mean(("trajectory", "window")).values
     mean, rms = (curves[f"{name}_velocity_profile_truth"].values for name in ("mean", "rms"))
     # The walls of a half-height of one stand at 0 and 2.
-    weights = np.diff(cell_faces(torch.from_numpy(curves["wall_normal"].values), (0.0, 2.0)).numpy())
+    weights = np.diff(cell_faces(torch.tensor(curves["wall_normal"].values), (0.0, 2.0)).numpy())
     squares = [(part**2 * weights).sum(1) for part in (mean, rms)]
     whole = np.sqrt((squares[0] + squares[1]) / squares[1])
     return [float(error * ratio) for error, ratio in zip(errors, [*whole, 1.0], strict=True)]
