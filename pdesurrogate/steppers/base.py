@@ -45,3 +45,16 @@ class OutputCorrector(Stepper, Protocol):
     def correction(self, history: Tensor, context: Context) -> Callable[[Tensor], Tensor]:
         """What corrects block after block of the rollout that starts from ``history``."""
         ...
+
+
+def require_outermost(stepper: Stepper, around: str) -> None:
+    """Refuse to wrap an `OutputCorrector`: inside another stepper nothing would correct its frames.
+
+    Raises:
+        ValueError: naming both.
+    """
+    if isinstance(stepper, OutputCorrector):
+        raise ValueError(
+            f"Expected a {type(stepper).__name__}, which corrects what a rollout yields, as the outermost wrapper but "
+            f"{around} is around it; put it last."
+        )

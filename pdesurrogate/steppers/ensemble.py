@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pdesurrogate.fields.batch import map_context, repeat_context
 from pdesurrogate.fields.grid import Metadata
 from pdesurrogate.fields.trajectory import Context
-from pdesurrogate.steppers.base import ProbabilisticStepper, Stepper
+from pdesurrogate.steppers.base import ProbabilisticStepper, Stepper, require_outermost
 
 
 @runtime_checkable
@@ -69,6 +69,8 @@ class Ensemble(nn.Module):
         super().__init__()
         if len(steppers) < 2:
             raise ValueError(f"Expected at least two steppers for an ensemble but got {len(steppers)}.")
+        for stepper in steppers:
+            require_outermost(stepper, "an ensemble")
         described = [found for stepper in steppers if (found := _metadata_of(stepper)) is not None]
         for number, other in enumerate(described[1:], start=1):
             described[0].require_same_fields(other, what=f"member {number} of the ensemble")
@@ -166,6 +168,7 @@ class PerturbedStarts(nn.Module):
             raise ValueError(
                 f"Expected at least two members and a positive amplitude but got {members} and {amplitude}."
             )
+        require_outermost(stepper, "an ensemble")
         known = _metadata_of(stepper) if metadata is None else metadata
         if known is None or all(axis.period is None for axis in known.grid.axes):
             raise ValueError(

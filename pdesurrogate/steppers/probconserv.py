@@ -7,12 +7,14 @@ otherwise. ::
     ProbConserv(surrogate, KeptMeans(of=["vorticity"]))           # inside the loop: the next step starts from it
     ProbConservOutput(surrogate, KeptMeans(of=["vorticity"]))     # of what is shown alone: errors feed back as before
     ProbConservPredicted(probabilistic_surrogate, law)            # by the covariance that the model states
-    ProbConservEnsemble(Ensemble([...]), law)                     # by the spread of the members and its correlations
+    ProbConservEnsemble(Ensemble([...]), law)                     # by the spread of the members
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +27,9 @@ from pdesurrogate.physics.conservation.conditioning import Conditioned, conditio
 from pdesurrogate.physics.conservation.constraint import LinearConstraint
 from pdesurrogate.physics.conservation.covariance import Covariance, Diagonal, LowRank
 from pdesurrogate.physics.conservation.laws import ConservationLaw
-from pdesurrogate.physics.conservation.rows import Rows
-from pdesurrogate.steppers.base import ProbabilisticStepper, Stepper
-from pdesurrogate.steppers.ensemble import EnsembleStepper
+from pdesurrogate.physics.conservation.rows import DenseRows, DisjointRows, Rows
+from pdesurrogate.steppers.base import ProbabilisticStepper, Stepper, require_outermost
+from pdesurrogate.steppers.ensemble import EnsembleStepper, ProbabilisticEnsemble
 from pdesurrogate.steppers.uncertain import CorrelatedStepper
 
 
@@ -40,13 +42,15 @@ class ProbConserv(nn.Module):
     Args:
         stepper: to be wrapped.
         law: of its frames.
-        variances: of the prediction along the one axis that is not periodic, channel by channel (all of them), in any
-            unit of their own: only ratios matter where the law is exact. Without, all points are as uncertain.
+        variances: of the prediction, squared physical units, for each channel (all of them) a profile along the one
+            axis that is not periodic, or a single number. Without, all points are as uncertain, which is all that an
+            exact law needs to know.
         noise: see `condition`.
         metadata: of the data; by default the stepper's own.
 
     Raises:
-        ValueError: if there is no metadata, the law is of channels that are not there, or ``variances`` do not fit.
+        ValueError: if there is no metadata, the law is of channels that are not there, ``variances`` do not fit or are
+            negative, or the stepper is an ensemble; in use, for an uncertain law without ``variances``.
 
     Example:
         >>> from pdesurrogate.fields.grid import Axis, Channel, Grid
@@ -69,6 +73,10 @@ class ProbConserv(nn.Module):
         metadata: Metadata | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(stepper, EnsembleStepper):
+            raise ValueError(
+                f"Expected a single stepper but a {type(stepper).__name__} is an ensemble; use ProbConservEnsemble."
+            )
         self.stepper = stepper
         self.law = law
         self.variances = None if variances is None else tuple(tuple(profile) for profile in variances)
@@ -79,6 +87,8 @@ class ProbConserv(nn.Module):
             raise ValueError(
                 f"Expected variances of each of {len(self.metadata.channels)} channels but got {len(self.variances)}."
             )
+        if not all(0 <= value < math.inf for profile in self.variances or () for value in profile):
+            raise ValueError("Expected finite variances of at least zero but some are not; square deviations.")
 
     @property
     def history_frames(self) -> int:
@@ -99,7 +109,17 @@ class ProbConserv(nn.Module):
         """A block whose first frame is ``since`` frames after a ``known`` one ``(batch, channel, *space)``."""
         frames = self._frames
         covariance = Diagonal(_fixed_variances(self.variances, frames.chosen, self.metadata, block, context))
-        return frames.replaced(block, lambda chosen: frames.conditioned(chosen, covariance, known, since, context).mean)
+
+        def update(chosen: Tensor) -> Tensor:
+            constraint = frames.constraint(chosen, known, since, context)
+            if constraint.variance is not None and self.variances is None:
+                raise ValueError(
+                    f"Expected variances of the prediction, which the uncertain {type(self.law).__name__} is weighed "
+                    "against, but there are none; give them, or use ProbConservPredicted."
+                )
+            return condition(chosen, covariance, constraint, self.noise).mean
+
+        return frames.replaced(block, update)
 
     def extra_repr(self) -> str:
         """Law and noise, shown by ``print``."""
@@ -187,7 +207,8 @@ class ProbConservPredicted(nn.Module):
         found: list[Conditioned] = []
 
         def update(values: Tensor) -> Tensor:
-            found.append(frames.conditioned(values, covariance, history[:, -1], 1, context))
+            constraint = frames.constraint(values, history[:, -1], 1, context)
+            found.append(condition(values, covariance, constraint, self.noise))
             return found[0].mean
 
         mean = frames.replaced(moments.mean, update)
@@ -196,39 +217,44 @@ class ProbConservPredicted(nn.Module):
 
     def _covariance(self, moments: Moments) -> Covariance:
         """Of the law's channels of each frame."""
-        own = self._frames.select(moments.variance)
-        space = tuple(range(3, own.ndim))
-        mean = self._frames.select(moments.marginal_variance).mean(space, keepdim=True)
-        lifted = torch.where(torch.isfinite(own), own + self.floor * mean, 1.0)
+        own, whole = (_known(self._frames.select(part)) for part in (moments.variance, moments.marginal_variance))
+        lifted = own + self.floor * whole.mean(tuple(range(3, own.ndim)), keepdim=True)
+        # A frame of which nothing is known is not shown; it must not stop the others.
+        lifted = lifted + (whole.flatten(3).amax(3) == 0).reshape(*whole.shape[:3], *(1,) * (own.ndim - 3))
         if moments.modes is None:
             return Diagonal(lifted)
         # Modes are those of a whole block; a frame has its part of each.
         modes = torch.stack([self._frames.select(mode) for mode in moments.modes.unbind(1)], 2)
-        return LowRank(lifted, torch.where(torch.isfinite(modes), modes, 0.0))
+        return LowRank(lifted, _known(modes))
 
 
 class ProbConservEnsemble(nn.Module):
-    """Moves each member by the covariance of all, inside the loop; an `EnsembleStepper`.
+    """Moves each member by the spread of all, inside the loop; an `EnsembleStepper`.
 
-    The covariance of a frame is that of its members, correlations between points included, and a floor: where members
-    agree, nothing could move. With an exact law each member keeps to it.
+    Each member keeps to the law from its own latest frame, and moves where members differ. A member that was stopped
+    has no say in that.
 
     Args:
         stepper: an ensemble.
         law: of its frames.
+        correlations: ``"none"``: points move by their variance alone; ``"members"``: by the covariance of the members,
+            correlations between points included. These are noise where members are few: three FNOs err by 15 % more
+            after a step so conditioned (`benchmarks/calibration.md`).
         noise: see `condition`; it is drawn for no member, so that all keep equally close to the law.
-        floor: variance at every point, as a share of the mean variance of each frame and channel.
+        floor: variance at every point, as a share of the mean variance of each frame and channel: where members agree,
+            nothing could move.
         metadata: of the data; by default the stepper's own.
 
     Raises:
-        ValueError: if the stepper is no ensemble, there is no metadata, the law is of channels that are not there, or
-            the floor is not positive.
+        ValueError: if the stepper is no ensemble, there is no metadata, the law is of channels that are not there, the
+            floor is not positive, or for other correlations.
     """
 
     def __init__(
         self,
         stepper: EnsembleStepper,
         law: ConservationLaw,
+        correlations: Literal["none", "members"] = "none",
         noise: float = 0.0,
         floor: float = 0.01,
         metadata: Metadata | None = None,
@@ -238,8 +264,11 @@ class ProbConservEnsemble(nn.Module):
             raise ValueError(f"Expected an ensemble but a {type(stepper).__name__} is none; use ProbConserv.")
         if not floor > 0:
             raise ValueError(f"Expected a positive floor but got {floor}: where all members agree nothing could move.")
+        if correlations not in ("none", "members"):
+            raise ValueError(f"Expected correlations 'none' or 'members' but got {correlations!r}.")
         self.stepper = stepper
         self.law = law
+        self.correlations = correlations
         self.noise = noise
         self.floor = floor
         self._frames = _LawfulFrames(stepper, law, noise, metadata)
@@ -264,24 +293,51 @@ class ProbConservEnsemble(nn.Module):
         return self.stepper.fold(block)
 
     def step(self, history: Tensor, context: Context) -> Tensor:
-        """The members' next blocks, each conditioned by the covariance of all."""
-        block = self.stepper.step(history, context)
+        """The members' next blocks, each conditioned by the spread of all."""
+        return self._updated(self.stepper.step(history, context), history, context)
+
+    def predict_members(self, history: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """Members' next blocks, conditioned, and the variances that they state themselves, as they are."""
+        if not isinstance(self.stepper, ProbabilisticEnsemble):
+            block = self.step(history, context)
+            return block, torch.zeros_like(block)
+        means, variances = self.stepper.predict_members(history, context)
+        return self._updated(means, history, context), variances
+
+    def _updated(self, block: Tensor, history: Tensor, context: Context) -> Tensor:
         frames = self._frames
+        # A rollout gives a stopped member zeros for a history.
+        space = tuple(range(2, block.ndim))
+        alive = torch.isfinite(block).all(space) & (history[:, -1] != 0).flatten(1).any(1, keepdim=True)
 
         def update(chosen: Tensor) -> Tensor:
             members = self.fold(chosen)
-            batch = members.shape[1]
-            # All members of a trajectory are on its grid, and start from its mean.
-            shared = map_context(lambda leaf: leaf[:batch], context)
-            spread = members.double().var(0, correction=1)
-            space = tuple(range(3, spread.ndim))
-            floor = self.floor * spread.mean(space, keepdim=True) + torch.finfo(torch.float32).tiny
-            covariance = LowRank.of_members(members, members.ndim - 3, floor.expand_as(spread))
-            known = self.fold(history[:, -1]).mean(0)
-            found = frames.conditioned(members.mean(0), covariance, known, 1, shared)
-            return found.shifted(members).flatten(0, 1)
+            covariance = self._covariance(members.double(), self.fold(alive))
+            constraint = frames.constraint(chosen, history[:, -1], 1, context)
+            # Members in front of the batch, each with its own target and all with one covariance.
+            of_members = LinearConstraint(
+                constraint.rows if not constraint.rows.batch else _for_members(constraint.rows, self.members),
+                self.fold(constraint.target.expand(len(chosen), *constraint.target.shape[1:])),
+                constraint.variance,
+                names=frames.names,
+            )
+            return condition(members, covariance, of_members, self.noise).mean.flatten(0, 1)
 
         return frames.replaced(block, update)
+
+    def _covariance(self, members: Tensor, alive: Tensor) -> Covariance:
+        """Of members ``(member, batch, time, channel, *space)``; those that live count."""
+        counted = alive.reshape(*alive.shape, *(1,) * (members.ndim - alive.ndim)).to(members)
+        count = counted.sum(0)
+        mean = (counted * members).sum(0) / count.clamp_min(1)
+        anomalies = counted * (members - mean) / (count - 1).clamp_min(1).sqrt()
+        variance = anomalies.square().sum(0)
+        space = tuple(range(3, variance.ndim))
+        # Members that are alike, or alone, move everywhere alike.
+        floor = self.floor * variance.mean(space, keepdim=True) + torch.finfo(torch.float32).tiny
+        if self.correlations == "none":
+            return Diagonal(variance + floor)
+        return LowRank(floor.expand_as(variance), anomalies.movedim(0, 2))
 
 
 class _LawfulFrames:
@@ -296,9 +352,9 @@ class _LawfulFrames:
             )
         if noise < 0:
             raise ValueError(f"Expected noise of at least zero but got {noise}.")
+        require_outermost(stepper, "a conservation law")
         self.metadata = known
         self.law = law
-        self.noise = noise
         self.chosen = law.channels(known)
         self.names = law.names(known)
         self._rows: Rows | None = None
@@ -322,16 +378,15 @@ class _LawfulFrames:
             channels[number] = values
         return torch.stack(channels, 2)
 
-    def conditioned(
-        self, values: Tensor, covariance: Covariance, known: Tensor, since: int, context: Context
-    ) -> Conditioned:
-        """Chosen channels ``(batch, time, channel, *space)``, the first frame ``since`` frames after a known one."""
+    def constraint(self, values: Tensor, known: Tensor, since: int, context: Context) -> LinearConstraint:
+        """On chosen channels ``(batch, time, channel, *space)``, the first frame ``since`` frames after a known one."""
         rows = self._rows_for(context)
         before = rows.apply(self.select(known.unsqueeze(1)))[:, 0]
         frames = torch.arange(since, since + values.shape[1], device=values.device)
         target, variance = self.law.target(self.metadata, before, frames)
-        constraint = LinearConstraint(rows, target, variance, names=self.names)
-        return condition(values, covariance, constraint, self.noise)
+        # A trajectory that broke has no target; its frames stay as they are.
+        target = torch.where(torch.isfinite(target), target, 0.0)
+        return LinearConstraint(rows, target, variance, names=self.names)
 
     def _rows_for(self, context: Context) -> Rows:
         """Made anew only for another grid or mask."""
@@ -348,6 +403,20 @@ class _LawfulFrames:
         return self._rows
 
 
+def _known(values: Tensor) -> Tensor:
+    return torch.where(torch.isfinite(values), values, 0.0)
+
+
+def _for_members(rows: Rows, members: int) -> Rows:
+    """Rows of ``(member * batch, ...)`` with members in front of the batch."""
+    weights = rows.weights.unflatten(0, (members, -1))
+    if isinstance(rows, DenseRows):
+        return DenseRows(weights, rows.event_ndim)
+    if rows.labels is None:
+        return DisjointRows(weights, rows.event_ndim, summed=rows.summed)
+    return DisjointRows(weights, rows.event_ndim, rows.labels)
+
+
 def _fixed_variances(
     profiles: Sequence[Sequence[float]] | None,
     chosen: Sequence[int],
@@ -360,6 +429,8 @@ def _fixed_variances(
     if profiles is not None:
         closed = [place for place, axis in enumerate(metadata.grid.axes) if axis.period is None]
         sizes = [block.shape[3 + place] for place in closed]
+        if all(len(profile) == 1 for profile in profiles):
+            closed, sizes = [0], [1]
         if len(closed) != 1 or any(len(profile) != sizes[0] for profile in profiles):
             raise ValueError(
                 f"Expected variances along one axis that is not periodic, {sizes} points, but got "

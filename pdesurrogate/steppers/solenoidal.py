@@ -11,7 +11,7 @@ from pdesurrogate.fields.grid import Metadata
 from pdesurrogate.fields.trajectory import Context
 from pdesurrogate.physics.conservation.covariance import Diagonal
 from pdesurrogate.physics.conservation.solenoidal import solenoidal
-from pdesurrogate.steppers.base import Stepper
+from pdesurrogate.steppers.base import Stepper, require_outermost
 
 
 class SpectralDivergenceFree(nn.Module):
@@ -53,6 +53,7 @@ class SpectralDivergenceFree(nn.Module):
                 f"Expected the metadata of a periodic flow for SpectralDivergenceFree but a {type(stepper).__name__} "
                 "has none; give them."
             )
+        require_outermost(stepper, "SpectralDivergenceFree")
         self.stepper = stepper
         self.metadata = known
         self.variances = None if variances is None else tuple(variances)
@@ -75,16 +76,18 @@ class SpectralDivergenceFree(nn.Module):
         block = self.stepper.step(history, context)
         velocity = block[:, :, self._velocity]
         finite = torch.isfinite(velocity)
-        found, _ = solenoidal(torch.where(finite, velocity, 0.0), self._covariance(), self.metadata.grid.periods)
+        found, _ = solenoidal(
+            torch.where(finite, velocity, 0.0), self._covariance(block.device), self.metadata.grid.periods
+        )
         channels = list(block.unbind(2))
         for number, values in zip(self._velocity, torch.where(finite, found, velocity).unbind(2), strict=True):
             channels[number] = values
         return torch.stack(channels, 2)
 
-    def _covariance(self) -> Diagonal:
+    def _covariance(self, device: torch.device) -> Diagonal:
         dimension = self.metadata.grid.dimension
-        variances = self.variances or (1.0,) * dimension
-        return Diagonal(torch.tensor(variances).reshape(dimension, *(1,) * dimension))
+        variances = torch.tensor(self.variances or (1.0,) * dimension, dtype=torch.float64, device=device)
+        return Diagonal(variances.reshape(dimension, *(1,) * dimension))
 
     def extra_repr(self) -> str:
         """The variances, shown by ``print``."""

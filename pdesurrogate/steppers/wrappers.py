@@ -11,7 +11,7 @@ from torch import nn
 
 from pdesurrogate.models.specification import imported_class, imported_module
 from pdesurrogate.physics.conservation.laws import ConservationLaw
-from pdesurrogate.steppers.base import OutputCorrector, Stepper
+from pdesurrogate.steppers.base import Stepper, require_outermost
 
 Wrapper = Callable[[Stepper], nn.Module]
 
@@ -33,11 +33,7 @@ def wrapped(stepper: Stepper, wrappers: Iterable[Wrapper]) -> Stepper:
         ('Resampled', {'resolution': [8]})
     """
     for wrapper in wrappers:
-        if isinstance(stepper, OutputCorrector):
-            raise ValueError(
-                f"Expected a {type(stepper).__name__}, which corrects what a rollout yields, as the outermost wrapper "
-                "but another is around it; put it last."
-            )
+        require_outermost(stepper, "another")
         around = wrapper(stepper)
         if not isinstance(around, Stepper):
             raise ValueError(f"Expected a wrapper that gives a stepper but got a {type(around).__name__}.")
@@ -89,9 +85,11 @@ def _built(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _law(specification: Mapping[str, Any]) -> ConservationLaw:
-    law: ConservationLaw = imported_class(str(specification["class_path"]), ConservationLaw)(
-        **specification.get("init_args", {})
-    )
+    cls = imported_class(str(specification["class_path"]), ConservationLaw)
+    try:
+        law: ConservationLaw = cls(**specification.get("init_args", {}))
+    except TypeError as error:
+        raise ValueError(f"Expected arguments of a {cls.__name__} but {error}.") from error
     return law
 
 

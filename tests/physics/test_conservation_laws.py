@@ -95,6 +95,10 @@ def test_step_by_step_is_all_at_once():
         (lambda: BalancedMeans(["density"], [1.0], decay=-1.0), "decay of at least zero"),
         (lambda: BalancedMeans(["density"], [1.0], deviations=[-1.0]), "deviations of at least zero"),
         (lambda: BalancedMeans(["salt"], [1.0]).channels(STRETCHED), "'salt'"),
+        (lambda: BalancedMeans(["density"], [1.0], unit="g").channels(STRETCHED), "'density' in 'kg/m3'.*'g'"),
+        (lambda: BalancedMeans(["density"], [float("nan")]), "finite sources"),
+        (lambda: KeptMeans(of=[]), "list of names of channels, at least one"),
+        (lambda: KeptMeans(of="density"), "list of names of channels.*'density'"),
     ],
 )
 def test_what_does_not_fit_is_refused(law, message):

@@ -135,14 +135,19 @@ def test_budgets_count_from_frame_to_frame():
 
 def test_uncertain_budgets_are_met_by_their_share_of_the_variance():
     law = BalancedMeans(["density"], [0.0], deviations=[0.3])
-    variances = None
     history, context = start(), context_of(BOX, (6, 8), 2)
     raw = Perturbed(BOX).step(history, context)
-    found = ProbConserv(Perturbed(BOX), law, variances).step(history, context)
+    found = ProbConserv(Perturbed(BOX), law, [[1.0], [1.0]]).step(history, context)
     residual = (raw - history)[:, :, 0].mean((-2, -1))
     noise, own = 0.3**2 * 0.5, 1 / 48  # unit variance at each of 48 points
     left = (found - history)[:, :, 0].mean((-2, -1))
     torch.testing.assert_close(left, residual * noise / (noise + own))
+
+
+def test_an_uncertain_law_needs_something_to_be_weighed_against():
+    law = BalancedMeans(["density"], [0.0], deviations=[0.3])
+    with pytest.raises(ValueError, match=r"uncertain BalancedMeans.*give them, or use ProbConservPredicted"):
+        ProbConserv(Perturbed(BOX), law).step(start(), context_of(BOX, (6, 8), 2))
 
 
 def test_variances_along_the_channel_say_where_it_moves():
@@ -198,17 +203,99 @@ def test_members_keep_the_law_one_by_one():
     torch.testing.assert_close(kept[..., 0], history.mean((-2, -1))[..., 0].repeat(5, 1).expand(-1, 20))
 
 
-def test_members_move_by_their_covariance():
+@pytest.mark.parametrize("correlations", ["none", "members"])
+def test_members_move_by_their_covariance(correlations):
     ensemble = Ensemble([Perturbed(BOX, seed) for seed in range(4)])
     history, context = start(batch=1), context_of(BOX, (6, 8), 1)
     given = ensemble.spread(history, context)
     raw = Ensemble([Perturbed(BOX, seed) for seed in range(4)]).step(*given)[:, 0, 0].flatten(1)
-    found = ProbConservEnsemble(ensemble, LAW, floor=0.1).step(*given)[:, 0, 0].flatten(1)
-    covariance = torch.cov(raw.T) + 0.1 * raw.var(0).mean() * torch.eye(48, dtype=torch.float64)
+    found = ProbConservEnsemble(ensemble, LAW, correlations, floor=0.1).step(*given)[:, 0, 0].flatten(1)
+    covariance = torch.cov(raw.T) if correlations == "members" else torch.diag(raw.var(0))
+    covariance = covariance + 0.1 * raw.var(0).mean() * torch.eye(48, dtype=torch.float64)
     weights = torch.full((48,), 1 / 48, dtype=torch.float64)
     gain = covariance @ weights / (weights @ covariance @ weights)
     wanted = raw - (raw @ weights - history[0, 0, 0].mean())[:, None] * gain
     torch.testing.assert_close(found, wanted)
+
+
+class Breaking(Perturbed):
+    """Gives no number from a step on."""
+
+    def __init__(self, metadata, seed, last):
+        super().__init__(metadata, seed)
+        self.last, self.steps = last, 0
+
+    def step(self, history, context):
+        self.steps += 1
+        block = super().step(history, context)
+        return block if self.steps < self.last else torch.full_like(block, torch.nan)
+
+
+def test_a_member_that_was_stopped_has_no_say():
+    history, context = start(), context_of(BOX, (6, 8), 2)
+
+    def run(*members):
+        around = ProbConservEnsemble(Ensemble(members), LAW)
+        return torch.cat([around.fold(each) for each in rollout(around, *around.spread(history, context), 8)], 2)
+
+    living = [Perturbed(BOX, seed) for seed in range(3)]
+    alone = run(*living)
+    with_dead = run(*[Perturbed(BOX, seed) for seed in range(3)], Breaking(BOX, 7, last=1))
+    assert torch.isnan(with_dead[3]).all()
+    torch.testing.assert_close(with_dead[:3], alone)
+    later = run(*[Perturbed(BOX, seed) for seed in range(3)], Breaking(BOX, 7, last=4))
+    begun = history.mean((-2, -1))[:, :, 0]
+    torch.testing.assert_close(later[:3].mean((-2, -1))[..., 0], begun.expand(3, 2, 8))
+
+
+def test_members_of_other_grids_keep_their_own_means():
+    stretched = Context((torch.arange(4).expand(2, -1) / 4, torch.tensor([[0.3, 1.0, 1.7], [0.2, 1.0, 1.8]])))
+    history = torch.rand(2, 1, 2, 4, 3, dtype=torch.float64)
+    around = ProbConservEnsemble(Ensemble([Perturbed(CHANNEL, 0), Perturbed(CHANNEL, 1)]), KeptMeans(["velocity_x"]))
+    block = around.fold(around.step(*around.spread(history, stretched)))
+    rows = KeptMeans(["velocity_x"]).rows(CHANNEL, stretched)
+    given = rows.apply(history[:, :, :1])
+    for member in block:
+        torch.testing.assert_close(rows.apply(member[:, :, :1]), given)
+
+
+def test_what_members_state_themselves_is_passed_on():
+    around = ProbConservEnsemble(Ensemble([Unsure(BOX, 0), Unsure(BOX, 1)]), LAW)
+    history, context = start(), context_of(BOX, (6, 8), 2)
+    given = around.spread(history, context)
+    means, variances = around.predict_members(*given)
+    torch.testing.assert_close(variances, torch.linspace(0.0, 1.0, 8, dtype=torch.float64).expand_as(variances))
+    torch.testing.assert_close(means[:, :, 0].mean((-2, -1)), given[0][:, :, 0].mean((-2, -1)))
+
+
+def test_a_broken_frame_does_not_end_the_prediction_of_others():
+    class BreaksFirst(Unsure):
+        def predict(self, history, context):
+            mean, variance = super().predict(history, context)
+            mean[0], variance[0, 0, 0, 0, 0] = torch.nan, torch.inf
+            return mean, variance
+
+    history, context = start(), context_of(BOX, (6, 8), 2)
+    mean, _ = ProbConservPredicted(BreaksFirst(BOX), LAW).predict(history, context)
+    assert torch.isnan(mean[0]).all()
+    torch.testing.assert_close(mean[1, :, 0].mean((-2, -1)), history[1, :, 0].mean((-2, -1)))
+
+
+def test_a_shock_tube_keeps_its_budgets():
+    # Two gases at rest: until waves reach the ends, mass and energy stay, and momentum grows by the pressures there.
+    tube = Metadata(
+        "tube", Grid((Axis("x", bounds=(0.0, 2.0)),)),
+        tuple(Channel(name, location="cell") for name in ("density", "momentum", "energy")), frame_interval=0.01,
+    )  # fmt: skip
+    left, right = torch.tensor([1.0, 0.0, 2.5]), torch.tensor([0.125, 0.0, 0.25])
+    law = BalancedMeans(["density", "momentum", "energy"], sources=[0.0, (1.0 - 0.1) / 2.0, 0.0])
+    states = torch.cat([left[:, None].expand(3, 20), right[:, None].expand(3, 20)], 1).double().expand(1, 1, 3, 40)
+    context = Context((2 * (torch.arange(40)[None] + 0.5) / 40,))
+    kept = torch.cat(list(rollout(ProbConserv(Perturbed(tube), law), states, context, 20)), 1).mean(-1)
+    times = 0.01 * torch.arange(1, 21, dtype=torch.float64)
+    torch.testing.assert_close(kept[0, :, 0], torch.full_like(times, 0.5625))
+    torch.testing.assert_close(kept[0, :, 1], 0.45 * times)
+    torch.testing.assert_close(kept[0, :, 2], torch.full_like(times, 1.375))
 
 
 def test_what_broke_is_left_for_the_rollout_to_see():
@@ -274,6 +361,13 @@ def test_a_checkpoint_can_hold_it():
     assert innermost(again) is surrogate
 
 
+def test_wrong_arguments_of_a_law_in_a_checkpoint_are_named():
+    law = {"class_path": "pdesurrogate.physics.conservation.laws.KeptMeans", "init_args": {"off": ["density"]}}
+    wrapper = {"class_path": "pdesurrogate.steppers.probconserv.ProbConserv", "init_args": {"law": law}}
+    with pytest.raises(ValueError, match=r"arguments of a KeptMeans but .*off"):
+        wrappers_from([wrapper])
+
+
 def test_a_checkpoint_names_no_other_class_as_a_law():
     law = {"class_path": "subprocess.Popen", "init_args": {"args": ["true"]}}
     wrapper = {"class_path": "pdesurrogate.steppers.probconserv.ProbConserv", "init_args": {"law": law}}
@@ -288,6 +382,20 @@ def test_a_checkpoint_names_no_other_class_as_a_law():
         (lambda: ProbConserv(Perturbed(BOX), KeptMeans(of=["salt"])), "'salt'"),
         (lambda: ProbConserv(Perturbed(BOX), LAW, noise=-1.0), "noise of at least zero"),
         (lambda: ProbConserv(Perturbed(BOX), LAW, [[1.0]]), "variances of each of 2 channels but got 1"),
+        (lambda: ProbConserv(Perturbed(BOX), LAW, [[1.0], [-1.0]]), "variances of at least zero"),
+        (lambda: ProbConserv(Ensemble([Perturbed(BOX), Perturbed(BOX)]), LAW), "use ProbConservEnsemble"),
+        (
+            lambda: ProbConserv(ProbConservOutput(Perturbed(BOX), LAW), LAW),
+            "ProbConservOutput.*as the outermost wrapper but a conservation law is around it",
+        ),
+        (
+            lambda: Ensemble([ProbConservOutput(Perturbed(BOX), LAW)] * 2),
+            "ProbConservOutput.*as the outermost wrapper but an ensemble is around it",
+        ),
+        (
+            lambda: ProbConservEnsemble(Ensemble([Perturbed(BOX), Perturbed(BOX)]), LAW, "all"),
+            "correlations 'none' or 'members' but got 'all'",
+        ),
         (lambda: ProbConservPredicted(Perturbed(BOX), LAW), "Perturbed states none; use ProbConserv"),
         (lambda: ProbConservEnsemble(Perturbed(BOX), LAW), "a Perturbed is none; use ProbConserv"),
         (

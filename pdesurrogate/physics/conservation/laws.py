@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -75,6 +76,7 @@ class KeptMeans:
     def __init__(
         self, of: Sequence[str] | None = None, values: Sequence[float] | None = None, unit: str | None = None
     ) -> None:
+        _require_names(of)
         if values is not None and (of is None or len(values) != len(of)):
             raise ValueError(f"Expected values for channels that are named, one for each, but got {of} and {values}.")
         self.of = None if of is None else tuple(of)
@@ -134,6 +136,7 @@ class BalancedMeans:
         sources: of each, in its units per unit of time: influx less outflux plus forcing, over the volume.
         decay: a rate for all, as of a linear drag.
         deviations: of each budget after one unit of time, if it is not exact.
+        unit: of the channels, which sources and deviations are in, to be held against the data's own.
 
     Raises:
         ValueError: if numbers do not fit or a deviation is negative; in use, for channels that are not there.
@@ -153,19 +156,24 @@ class BalancedMeans:
         sources: Sequence[float],
         decay: float = 0.0,
         deviations: Sequence[float] | None = None,
+        unit: str | None = None,
     ) -> None:
+        _require_names(of)
         if len(sources) != len(of) or (deviations is not None and len(deviations) != len(of)) or decay < 0:
             raise ValueError(
                 f"Expected sources, and deviations if any, for each of {list(of)} and a decay of at least zero but got "
                 f"{sources}, {deviations} and {decay}."
             )
-        if any(deviation < 0 for deviation in deviations or ()):
-            raise ValueError(f"Expected deviations of at least zero but got {deviations}.")
+        if not all(0 <= deviation < math.inf for deviation in deviations or ()):
+            raise ValueError(f"Expected finite deviations of at least zero but got {deviations}.")
+        if not all(math.isfinite(source) for source in (*sources, decay)):
+            raise ValueError(f"Expected finite sources and decay but got {sources} and {decay}.")
         self.of = tuple(of)
         self.sources = tuple(sources)
         self.decay = decay
         self.deviations = None if deviations is None else tuple(deviations)
-        self._kept = KeptMeans(of)
+        self.unit = unit
+        self._kept = KeptMeans(of, unit=unit)
 
     def channels(self, metadata: Metadata) -> tuple[int, ...]:
         """See `ConservationLaw`."""
@@ -192,6 +200,11 @@ class BalancedMeans:
             return target, None
         variance = before.new_tensor(self.deviations).square() * _filled(time, 2 * self.decay)
         return target, variance.unsqueeze(0)
+
+
+def _require_names(of: Sequence[str] | None) -> None:
+    if of is not None and (isinstance(of, str) or not len(of)):
+        raise ValueError(f"Expected a list of names of channels, at least one, but got {of!r}.")
 
 
 def _filled(time: Tensor, rate: float) -> Tensor:
