@@ -134,7 +134,7 @@ def main() -> int:
         "# What conservation gives beyond conservation",
         "",
         "Made by `python benchmarks/conservation.py` from `benchmarks/reports`. Mean ± sample standard deviation over "
-        "seeds. The law: the mean vorticity, the means of momentum and scalar, the flow rates along and across a "
+        "seeds. The law: the mean vorticity, the means of momentum and scalar, the flow rate of a "
         "channel stay what they are; its violation is that of the worst row at the last frame, absolute, in units of "
         "the data. `+ ProbConserv` is inside the loop.",
         "",

@@ -83,8 +83,8 @@ def waves(config: str, name: str, *options: str) -> Trained:
 # Ways to keep a law: a suffix of the report's name, what tables call it, options beside the law.
 KeepingWays = dict[str, tuple[str, tuple[str, ...]]]
 MEASURED_ALONE = ("--conserve-where", "nowhere")
-LOOP_AND_OUTPUT: KeepingWays = {
-    "loop": ("ProbConserv", ()),
+LOOP: KeepingWays = {"loop": ("ProbConserv", ())}
+LOOP_AND_OUTPUT: KeepingWays = LOOP | {
     "output": ("ProbConserv of the output", ("--conserve-where", "output")),
 }
 SOLENOIDAL: KeepingWays = {
@@ -285,7 +285,7 @@ TASKS = (
         ("--start-frame", "1"),
         (
             conserving("fno_small", (0, 1, 2), "FNO", "flow_rate", LOOP_AND_OUTPUT | BY_HEIGHT | STAGGERED),
-            conserving("ifactformer_small", (0, 1, 2), "IFactFormer-m", "flow_rate", LOOP_AND_OUTPUT | STAGGERED),
+            conserving("ifactformer_small", (0, 1, 2), "IFactFormer-m", "flow_rate", LOOP),
         ),
         (),
         options=("--free-run", "1000", "--bounds", "-3", "3"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,9 @@ class ForecastCLI(SafeCLI):
 # What Lightning takes for a path of its own choice.
 _KEYWORDS = ("best", "last", "hpc", "registry")
 
+# Behind them stands a configuration.
+_CONFIG = ("-c", "--config")
+
 
 def _data_seed(seed_everything: bool | int) -> int:
     """One seed for network and order of batches; without a fixed one, any."""
@@ -80,23 +84,35 @@ def kept_checkpoints(monitor: str = "val/relative_l2") -> list[ModelCheckpoint]:
 
 
 def _with_config_files(argv: list[str]) -> list[str]:
-    """Names of shipped configurations, ``-c ns2d_decaying/fno``, replaced by their files."""
+    """Names of shipped configurations, ``-c ns2d_decaying/fno``, replaced by their files.
+
+    An option and its value are two words in what is given back, also where they were one: ``--config=NAME``.
+    """
 
     def file_of(option: str, value: str) -> str:
-        if option not in ("-c", "--config") or Path(value).suffix or Path(value).exists():
+        if option not in _CONFIG or Path(value).suffix or Path(value).exists():
             return value
         return str(config_path(value))
 
-    return [file_of(before, value) for before, value in zip(["", *argv], argv, strict=False)]
+    words = [word for given in argv for word in _option_and_value(given)]
+    return [file_of(before, value) for before, value in zip(["", *words], words, strict=False)]
+
+
+def _option_and_value(word: str) -> list[str]:
+    """``--config=NAME``, ``-c=NAME`` and ``-cNAME`` as two words; any other stays one."""
+    joined = re.fullmatch(r"(--config(?==)|-c)=?(.+)", word)
+    return [word] if joined is None else list(joined.groups())
 
 
 def _model_class(argv: list[str]) -> str | None:
-    """``model.class_path`` of the configuration files, which models of points have; the last one counts."""
+    """``model.class_path`` of the configuration files, which models of points have; the last one counts.
+
+    Args:
+        argv: as `_with_config_files` gives it.
+    """
     import yaml
 
-    options = ("-c", "--config")
-    words = [word for given in argv for word in (given.split("=", 1) if given.startswith("--config=") else [given])]
-    paths = [Path(value) for before, value in itertools.pairwise(words) if before in options]
+    paths = [Path(value) for before, value in itertools.pairwise(argv) if before in _CONFIG]
     found = None
     for path in paths:
         try:

@@ -99,12 +99,12 @@ class LastLayerLaplace(nn.Module):
         noise is too small, and validation windows state it better. Points outside a mask are left out.
 
         Raises:
-            ValueError: if the network's output is not what its last layer gives, a window has fewer frames than it, or
-                there are fewer points than features.
+            ValueError: if the network's output is not what its last layer gives, a window has fewer frames than it or
+                holds values that are not finite, or there are fewer points than features.
         """
         gram = torch.zeros_like(self.eigenvectors)
         squared_error, count = torch.zeros_like(self.squared_error), 0
-        for batch in batches:
+        for number, batch in enumerate(batches):
             question = self.surrogate.question(batch.history, batch.context)
             features, output = self._features(question)
             self._require_linear(features, output)
@@ -119,6 +119,7 @@ class LastLayerLaplace(nn.Module):
             seen = torch.ones_like(features[:, 0], dtype=torch.bool)
             if batch.context.mask is not None:
                 seen = batch.context.mask.expand_as(seen)
+            _require_finite(number, features, error, seen)
             columns = features.movedim(1, 0)[:, seen].to(gram)
             gram += columns @ columns.T
             squared_error += error.movedim(1, 0)[:, seen].to(gram).square().sum(1)
@@ -255,3 +256,14 @@ class LastLayerLaplace(nn.Module):
     def extra_repr(self) -> str:
         """The temperature, shown by ``print``."""
         return f"temperature={self.temperature}"
+
+
+def _require_finite(number: int, features: Tensor, error: Tensor, seen: Tensor) -> None:
+    """Refuse a batch with a window that would leave no posterior: one ``nan`` is in every sum."""
+    finite = features.isfinite().all(1) & error.isfinite().all(1)
+    windows = (seen & ~finite).flatten(1).any(1).nonzero().flatten().tolist()
+    if windows:
+        raise ValueError(
+            f"Expected finite features and errors but those of batch {number}, counted from zero, are not in its "
+            f"windows {windows}; leave these windows out, or mask the points that hold no data."
+        )

@@ -252,11 +252,13 @@ class MonteCarloDropout(nn.Module):
         """Zero where a layer drops, else what keeps the mean."""
         mask = self._masks.get(number)
         if mask is None or (mask.shape, mask.device, mask.dtype) != (shape, like.device, like.dtype):
-            # A seed for each layer, so that it does not matter which of them is called first.
-            seeds = torch.Generator().manual_seed(self.seed)
-            own = int(torch.randint(2**62, (number + 1,), generator=seeds)[number])
-            drawn = torch.rand(shape, generator=torch.Generator().manual_seed(own))
-            mask = ((drawn >= probability) / (1 - probability)).to(like)
+            # A mask outlives the step that drew it, and gradients may go through a later one.
+            with torch.inference_mode(False), torch.no_grad():
+                # A seed for each layer, so that it does not matter which of them is called first.
+                seeds = torch.Generator().manual_seed(self.seed)
+                own = int(torch.randint(2**62, (number + 1,), generator=seeds)[number])
+                drawn = torch.rand(shape, generator=torch.Generator().manual_seed(own))
+                mask = ((drawn >= probability) / (1 - probability)).to(like)
             self._masks[number] = mask
         return mask
 

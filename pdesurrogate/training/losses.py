@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from pdesurrogate.fields.batch import space_weights
 from pdesurrogate.fields.grid import Axis, Grid
 from pdesurrogate.fields.trajectory import Context
 from pdesurrogate.physics.norms import bochner_norm, sobolev_norm, torch_cfd_relative_sobolev, weighted_mean
@@ -345,23 +346,37 @@ class PlaneMoments:
 class MeanDrift:
     """Root mean square, over samples, frames and channels, of how far the mean over the box is from the target's.
 
-    Where the true mean is kept, this is the violation of a conservation law as a penalty ("SoftC" of Hansen et al.,
-    arXiv:2302.11002, section 4): add it to a loss of the fields (`WeightedSum`). A network can be told that no mean
-    drifts, and can then not be relied on; a wrapper that enforces it can (`steppers.probconserv`).
+    The mean is that of `physics.conservation.laws.KeptMeans`: by the quadrature weights of the data, over the fluid
+    where there is a mask. Where the true mean is kept, its drift is the violation of a conservation law, as a penalty
+    ("SoftC" of Hansen et al., arXiv:2302.11002, section 4): add it to a loss of the fields (`WeightedSum`). A network
+    can be told that no mean drifts, and can then not be relied on; a wrapper that enforces it can
+    (`steppers.probconserv`).
 
     Args:
         weights: of the channels, see `RelativeL2PerChannel`.
+        points: what coordinates are those of, ``"nodes"`` or the centers of ``"cells"``. `KeptMeans` takes cells unless
+            every channel of the data lives on nodes; a loss is not told where channels live. It matters along axes
+            without period and bounds alone, see `Grid.quadrature_weights`.
+
+    Raises:
+        ValueError: for weights that are negative or all zero, and other ``points``; in use, for others than one weight
+            for each channel.
     """
 
-    def __init__(self, weights: Sequence[float] | None = None) -> None:
+    def __init__(self, weights: Sequence[float] | None = None, points: Literal["nodes", "cells"] = "nodes") -> None:
+        if points not in ("nodes", "cells"):
+            raise ValueError(f"Expected points 'nodes' or 'cells' but got {points!r}.")
         self.weights = _channel_weights(weights)
+        # A loss of nodes is recorded as it was before there was a choice.
+        self.points = None if points == "nodes" else points
 
     def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
         """The root mean square, in units of each channel's deviation."""
-        lines = grid.quadrature_weights(context.coordinates)
-        drift = _mean_along((prediction - target).double(), lines, range(grid.dimension))
-        squares = _channel_mean(drift.square().flatten(2), self.weights)
-        return _root(squares).to(prediction.dtype)
+        exact = context._replace(coordinates=tuple(line.double() for line in context.coordinates))
+        volumes = space_weights(grid, exact, cells=self.points == "cells").flatten(3)
+        shares = volumes / volumes.sum(-1, keepdim=True)
+        drift = ((prediction - target).flatten(3) * shares).sum(-1)
+        return _root(_channel_mean(drift.square(), self.weights)).to(prediction.dtype)
 
 
 class FirstFrames:

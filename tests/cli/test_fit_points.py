@@ -12,7 +12,7 @@ import yaml
 from jsonargparse import ArgumentError
 
 from pdesurrogate.__main__ import main
-from pdesurrogate.cli.train import SafeCLI
+from pdesurrogate.cli.train import SafeCLI, _model_class, _with_config_files
 from pdesurrogate.data.catalog import configs_directory
 from pdesurrogate.data.point_data import PointData
 from pdesurrogate.models.specification import build
@@ -208,3 +208,26 @@ def test_the_paper_s_training_is_as_published_and_softc_is_two_options_away(prob
 def test_a_misspelled_option_is_refused():
     with pytest.raises(ArgumentError, match="learning_rat"):
         parsed(configs_directory() / NAMES[0], "--model.init_args.learning_rat", "1")
+
+
+FORMS = ("-c {}", "--config {}", "--config={}", "-c={}", "-c{}")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_shipped_configuration_is_known_by_its_name_in_every_form_of_the_option(form):
+    name = NAMES[0].removesuffix(".yaml")
+    known = f"{RegressionModule.__module__}.{RegressionModule.__qualname__}"
+    behind = ["--trainer.max_epochs", "3", "--model.init_args.learning_rate=1e-3"]
+    argv = _with_config_files(["fit", *form.format(name).split(), *behind])
+    assert argv == ["fit", argv[1], str(configs_directory() / NAMES[0]), *behind]
+    assert _model_class(argv) == known
+    with pytest.raises(ValueError, match="anp_pmee"):
+        _with_config_files(["fit", *form.format("gpme/anp_pmee").split()])
+
+
+@lightning_cli
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_is_read_in_every_form_of_the_option(form, fitted, capsys):
+    given = form.format(fitted / "given.yaml").split()
+    assert main(["predict", *given]) == 2
+    assert "a model of fields for `predict`" in capsys.readouterr().err

@@ -388,3 +388,20 @@ def test_derivatives():
 def test_refusals(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("summed", [1, 2, 3])
+def test_rows_of_every_channel_are_repeated_at_every_time(summed):
+    rows = DisjointRows(random(2, 3, 4), 3, summed=summed)
+    count = rows.count
+    names, units = tuple(f"row {number}" for number in range(count)), tuple(f"u{number}" for number in range(count))
+    constraint = LinearConstraint(rows, torch.zeros(count), names=names, units=units)
+    content, frames = random(5, count, seed=1), random(6, 5, 2, 3, 4, seed=2)
+    whole = at_all_times(constraint, content)
+    assert whole.units == units * 5
+    torch.testing.assert_close(whole.residual(frames), (rows.apply(frames) - content).flatten(-2))
+
+
+def test_integrals_of_fields_have_units_of_their_own():
+    conserved = field_integrals(torch.ones(3), torch.zeros(2), ("mass", "momentum"), units=("kg", "kg m/s"))
+    assert conserved.units == ("kg", "kg m/s")

@@ -49,6 +49,9 @@ def test_every_form_equals_its_dense_matrix(kind, event, batch, dtype, seed):
     assert torch.linalg.eigvalsh(matrix).min() > -1e-5 * matrix.diagonal(dim1=-2, dim2=-1).sum(-1).max()
     diagonal = covariance.diagonal(event).expand(*batch, *event)
     assert torch.allclose(diagonal.flatten(-len(event)), matrix.diagonal(dim1=-2, dim2=-1))
+    bound = covariance.bound(event)
+    assert bound.shape == covariance.diagonal(event).shape
+    assert bool((bound >= diagonal).all())
     vectors = noise(*batch, 3, *event, seed=seed + 2)
     expected = (vectors.flatten(-len(event)) @ matrix).unflatten(-1, event)
     assert torch.allclose(covariance.times(vectors, event), expected)
@@ -104,8 +107,16 @@ def test_rounding_is_no_asymmetry_and_no_negative_eigenvalue():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Diagonal(torch.tensor([1.0, -0.5])), "at least zero but they lie from -0.5 to 1; a model's deviation"),
-        (lambda: Diagonal(torch.tensor([1.0, math.nan])), "from nan to nan"),
+        (lambda: Diagonal(torch.tensor([1.0, -0.5])), "at least zero but they lie from -0.5 to 1"),
+        (lambda: Diagonal(torch.tensor([1.0, math.nan])), r"from nan to nan.*number 1 of \(2,\) flattened, nan"),
+        (
+            lambda: Diagonal(torch.tensor([[1.0, 2.0, 3.0], [4.0, -0.5, -7.0]])),
+            r"from -7 to 4; the first to blame is number 4 of \(2, 3\) flattened, -0.5: a model's deviation",
+        ),
+        (
+            lambda: LowRank(torch.tensor([0.0, math.nan, -1.0]), torch.ones(1, 3)),
+            r"number 1 of \(3,\) flattened, nan",
+        ),
         (lambda: Diagonal(torch.tensor([1.0, math.inf])), "from 1 to inf"),
         (lambda: Diagonal(-1.0), "from -1 to -1"),
         (lambda: LowRank(-1.0, torch.ones(2, 3)), "at least zero"),

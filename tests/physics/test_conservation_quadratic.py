@@ -268,3 +268,18 @@ def energy(target: float) -> QuadraticConstraint:
 def test_refusals(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_form_of_each_of_a_batch_beside_one_for_all_as_alone():
+    mean, weights = random(6), random(3, 6, seed=1).mul(0.3).exp()
+    target = torch.stack([1.1 * (weights * mean.square()).sum(-1), 0.9 * mean[:3].square().sum().expand(3)], -1)
+    part = Diagonal(torch.tensor([1.0, 1, 1, 0, 0, 0]))
+    both = QuadraticConstraint([Diagonal(weights), part], target, event_ndim=1)
+    found = condition_quadratic(mean, Diagonal(1.0), both)
+    assert float(both.residual(found.mean).abs().max()) < 1e-12
+    for number in range(3):
+        alone = QuadraticConstraint([Diagonal(weights[number]), part], target[number], event_ndim=1)
+        expected = condition_quadratic(mean, Diagonal(1.0), alone).mean
+        torch.testing.assert_close(found.mean[number], expected, rtol=1e-9, atol=1e-10)
+    with pytest.raises(ValueError, match="axes of a batch that broadcast"):
+        QuadraticConstraint([Diagonal(weights), Diagonal(weights[:2])], target, event_ndim=1).residual(mean)

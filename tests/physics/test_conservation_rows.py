@@ -175,6 +175,8 @@ def test_a_row_that_leaves_points_out_does_not_see_them():
         (lambda: DisjointRows(torch.tensor([1.0, math.inf]), 1), "finite weights of a constraint"),
         (lambda: DisjointRows(torch.ones(3), 1, torch.tensor([0, 1])), r"labels, integers, of unknowns \(3,\)"),
         (lambda: DisjointRows(torch.ones(2), 1, torch.tensor([0.0, 1.0])), "labels, integers"),
+        (lambda: DisjointRows(torch.ones(2), 1, torch.tensor([False, True])), r"integers.*but got torch.bool \(2,\)"),
+        (lambda: DisjointRows(torch.ones(2), 1, torch.tensor([0, 1j])), "labels, integers"),
         (lambda: DisjointRows(torch.ones(2), 1, torch.tensor([0, 2])), r"every row 0..2 but rows \[1\] have none"),
         (lambda: DisjointRows(torch.ones(2), 1, torch.tensor([-1, -1])), "at least one unknown in every row"),
         (lambda: DisjointRows(torch.ones(2), 1, torch.tensor([0, 0]), summed=1), "summed=1 and labels"),
@@ -186,3 +188,23 @@ def test_a_row_that_leaves_points_out_does_not_see_them():
 def test_what_is_no_row_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int32])
+def test_labels_may_be_integers_of_any_size(dtype):
+    weights, labels = noise(5), torch.tensor([0, 2, 1, 1, 0])
+    expected, found = DisjointRows(weights, 1, labels), DisjointRows(weights, 1, labels.to(dtype))
+    multipliers = noise(3, seed=1)
+    assert torch.equal(found.apply(noise(5, seed=2)), expected.apply(noise(5, seed=2)))
+    assert torch.equal(found.transpose(multipliers), expected.transpose(multipliers))
+
+
+def test_rows_first_used_in_inference_mode_serve_in_training():
+    rows = DisjointRows(noise(4), 1)
+    variances = noise(4, seed=1).square()
+    with torch.inference_mode():
+        expected = rows.variance(variances)
+    found = rows.variance(variances.requires_grad_())
+    (slope,) = torch.autograd.grad(found.sum(), variances)
+    assert torch.equal(found, expected)
+    assert torch.equal(slope, rows.weights.square())

@@ -217,3 +217,31 @@ def test_derivatives(space, in_space):
 def test_refusals(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("variance", [1.0, torch.tensor([1.0, 2.0], dtype=torch.float64).reshape(2, 1, 1)])
+def test_waves_are_where_the_velocity_is(variance):
+    spread = Solenoidal(Diagonal(variance), (1.0, 1.0))
+    assert spread.projected(torch.empty(2, 8, 8, device="meta")).device.type == "meta"
+    vectors = torch.empty(3, 2, 8, 8, dtype=torch.float64, device="meta")
+    assert spread.times(vectors, (2, 8, 8)).device.type == "meta"
+
+
+def test_the_mean_needs_no_variances_which_cost_a_solution_for_every_unknown(monkeypatch):
+    event, periods = (2, 6, 5), BOX[:2]
+    velocity, means = random(*event), momentum(event, torch.tensor([0.3, -0.2], dtype=torch.float64))
+    mean, spread = solenoidal(velocity, varying(*event, seed=1), periods)
+    expected = spread.diagonal(event)
+
+    def refused(*_):
+        raise AssertionError("A covariance was written out.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Solenoidal, "dense", refused)
+        patched.setattr(Solenoidal, "diagonal", refused)
+        found = condition(mean, spread, means)
+        found.sample(2, torch.Generator().manual_seed(0))
+    assert bool((found.variance <= expected + 1e-12).all())
+    assert bool((expected <= spread.bound(event) + 1e-12).all())
+    with pytest.raises(ValueError, match="variances that broadcast"):
+        condition(random(2, 5, 5), spread, momentum((2, 5, 5), torch.zeros(2)))

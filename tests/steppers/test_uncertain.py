@@ -320,6 +320,19 @@ def test_variance_of_dropout_is_that_of_the_binomial_distribution(kind):
     assert ((mean - 40 * history).abs() < 5 * deviation).all()
 
 
+def test_gradients_go_through_members_that_were_drawn_in_inference_mode():
+    history, given = start()
+    ensemble = dropping()
+    with torch.inference_mode():
+        inferred = ensemble.step(*ensemble.spread(history, given))
+    history.requires_grad_()
+    members = ensemble.step(*ensemble.spread(history, given))
+    members.square().sum().backward()
+    torch.testing.assert_close(members.detach(), inferred.clone())
+    assert bool(history.grad.any())
+    assert bool(torch.isfinite(history.grad).all())
+
+
 def test_layers_of_dropout_do_what_they_did_once_a_step_is_over():
     ensemble = dropping()
     history, given = start()
@@ -576,6 +589,28 @@ def test_what_has_no_posterior_is_refused():
         )
     with pytest.raises(ValueError, match="windows with 2 target frames, as the network gives, but got 1"):
         LastLayerLaplace(Surrogate(Polynomial(frames=2), METADATA)).fit([batch])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("part", ["history", "target"])
+def test_windows_that_are_not_finite_leave_no_posterior_and_are_named(part, value):
+    network, batch, *_ = ridge()
+    laplace = LastLayerLaplace(Surrogate(network, METADATA)).fit([batch])
+    before = {name: buffer.clone() for name, buffer in laplace.named_buffers()}
+    frames = getattr(batch, part).clone()
+    frames[[3, 7], 0, 1, 2, 0] = value
+    broken = batch._replace(**{part: frames})
+    with pytest.raises(ValueError, match=r"batch 1, counted from zero, are not in its windows \[3, 7\]; leave"):
+        laplace.fit([batch, broken])
+    assert all(torch.equal(buffer, before[name]) for name, buffer in laplace.named_buffers())
+    # What lies outside the mask has no say, whatever it holds.
+    mask = torch.ones(30, 4, 4, dtype=torch.bool)
+    mask[:, 2, 0] = False
+    masked = batch._replace(context=batch.context._replace(mask=mask))
+    whole = LastLayerLaplace(Surrogate(network, METADATA)).fit([masked])
+    found = laplace.fit([masked._replace(**{part: frames})])
+    torch.testing.assert_close(found.noise_variance, whole.noise_variance)
+    torch.testing.assert_close(found.prior_precision, whole.prior_precision)
 
 
 # All of them, before a conservation law.

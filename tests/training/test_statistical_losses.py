@@ -6,8 +6,9 @@ import pytest
 import torch
 from test_losses import ALONG, CHANNEL, GRID, IN_CHANNEL, mean_over_heights, turbulent
 
-from pdesurrogate.fields.grid import Axis, Grid
+from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 from pdesurrogate.fields.trajectory import Context
+from pdesurrogate.physics.conservation.laws import KeptMeans
 from pdesurrogate.training.losses import (
     FirstFrames,
     FluctuationL2,
@@ -16,6 +17,7 @@ from pdesurrogate.training.losses import (
     MeanSquaredError,
     PlaneMoments,
 )
+from pdesurrogate.training.record import described
 
 
 def test_spectra_of_a_batch_scatter_less_than_those_of_frames():
@@ -126,3 +128,34 @@ def test_drift_of_the_mean_is_in_units_of_the_field_and_blind_to_all_else():
     one = shifted.clone()
     one[:, :, 0] = target[:, :, 0]
     assert MeanDrift([1.0, 0.0]).distance(one, target, IN_CHANNEL, CHANNEL) < 1e-12
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("location", ["node", "cell"])
+@pytest.mark.parametrize("axis", [Axis("y"), Axis("y", bounds=(-0.2, 1.3)), Axis("y", period=1.5)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_drift_is_of_the_mean_that_the_law_keeps(axis, location, masked, dtype):
+    grid = Grid((Axis("x", period=1.0), axis))
+    channels = (Channel("u", location=location), Channel("v", location=location))
+    metadata = Metadata("example", grid, channels, frame_interval=0.1)
+    generator = torch.Generator().manual_seed(0)
+    # Stretched, and by more in the second sample.
+    heights = torch.linspace(0, 1, 9, dtype=torch.float64) ** torch.tensor([[1.3], [1.8]])
+    mask = torch.rand(2, 6, 9, generator=generator) < 0.7 if masked else None
+    context = Context((torch.arange(6, dtype=dtype).expand(2, -1) / 6, heights.to(dtype)), mask=mask)
+    prediction, target = torch.randn(2, 2, 3, 2, 6, 9, generator=generator).to(dtype)
+    law = KeptMeans()
+    rows = law.rows(metadata, context)
+    drift = rows.apply(prediction.double()) - rows.apply(target.double())
+    points = "cells" if metadata.cell_centered else "nodes"
+    found = MeanDrift(points=points).distance(prediction, target, context, grid)
+    torch.testing.assert_close(found, drift.square().mean().sqrt().to(dtype))
+    alone = MeanDrift([0.0, 1.0], points).distance(prediction, target, context, grid)
+    torch.testing.assert_close(alone, drift[..., 1].square().mean().sqrt().to(dtype))
+
+
+def test_drift_at_nodes_is_recorded_as_before_there_was_a_choice():
+    assert set(described(MeanDrift())) == {"class_path"}
+    assert described(MeanDrift(points="cells"))["points"] == "cells"
+    with pytest.raises(ValueError, match="points 'nodes' or 'cells' but got 'faces'"):
+        MeanDrift(points="faces")

@@ -177,18 +177,20 @@ def at_all_times(constraint: LinearConstraint, content: Tensor, covariance: Tens
         content.flatten(-2),
         covariance=covariance,
         names=tuple(f"{name} at time {number}" for number in range(times) for name in constraint.names),
-        units=constraint.units,
+        units=tuple(constraint.units) * times,
     )
 
 
-def field_integrals(weights: Tensor, content: Tensor, names: Sequence[str], units: str = "1") -> LinearConstraint:
+def field_integrals(
+    weights: Tensor, content: Tensor, names: Sequence[str], units: str | tuple[str, ...] = "1"
+) -> LinearConstraint:
     """The integrals of several fields ``(fields, *space)`` over the domain, one row each.
 
     Args:
         weights: ``(*space)``, as from `product_weights`; volumes of cells where the fields are averages over cells.
         content: ``(..., fields)`` what they should be.
         names: of the fields' integrals.
-        units: of them.
+        units: of each, or one for all.
 
     Raises:
         ValueError: if there is not a name and a content for every field.
@@ -318,7 +320,7 @@ def _repeated(rows: Rows, times: int) -> Rows:
         return DenseRows(weights.flatten(-behind - 3, -behind - 2), behind + 1)
     labels = rows.labels
     if labels is None:
-        labels = torch.zeros(rows.event, dtype=torch.long, device=rows.weights.device)
+        labels = rows.lift(torch.arange(rows.count, device=rows.weights.device)).expand(rows.event)
     number = torch.arange(times, device=labels.device).reshape(-1, *(1,) * behind)
     labels = torch.where(labels >= 0, labels + number * rows.count, -1)
     weights = rows.weights.unsqueeze(-behind - 1)

@@ -28,6 +28,9 @@ _DEPENDENT = 1e-11
 # Round-off of the variance of a row, as a share of what it is at most.
 _ROUND_OFF = 1e-13
 
+# A variance below this is none: what it divides, or its square, overflows.
+_LEAST = torch.finfo(torch.float64).tiny / torch.finfo(torch.float64).eps
+
 # Dependent rows contradict each other if they are this far apart, relative to their deviations and residuals.
 _CONTRADICTION = 1e-6
 
@@ -50,8 +53,9 @@ def condition(mean: Tensor, covariance: Covariance, constraint: LinearConstraint
             ``R = noise^2 diag(G S G^T)`` is added to the target's covariance. Zero enforces the target.
 
     Raises:
-        ValueError: if shapes do not fit, something is not finite, the noise is negative, a row that is not met has no
-            unknown with any variance, or rows contradict each other; all name the row.
+        ValueError: if shapes do not fit, the mean is not in floating point, something is not finite, the noise is
+            negative, a row that is not met has no unknown with any variance, or rows contradict each other; what is
+            wrong with a row names it.
 
     Example:
         >>> constraint = LinearConstraint.integral(torch.linspace(0, 1, 3), torch.tensor(1.0), rule="midpoint")
@@ -64,17 +68,19 @@ def condition(mean: Tensor, covariance: Covariance, constraint: LinearConstraint
             f"Expected finite noise of at least zero, as a share of the prior's deviation, but got {noise}; give the "
             "target a variance if that is what is known."
         )
+    _require_floating(mean, "mean")
     residual = constraint.residual(mean)
     rows, event = constraint.rows, constraint.rows.event
-    variance = covariance.diagonal(event)
-    if variance.ndim > len(event):
+    # Not the variances themselves, which may cost as many solutions as there are unknowns.
+    bound = covariance.bound(event)
+    if bound.ndim > len(event):
         given = {"mean and target": tuple(residual.shape[:-1]), "rows": constraint.batch}
-        broadcast_batches({**given, "covariance": tuple(variance.shape[: variance.ndim - len(event)])})
+        broadcast_batches({**given, "covariance": tuple(bound.shape[: bound.ndim - len(event)])})
     gain: _Gain
     if isinstance(covariance, Diagonal) and isinstance(rows, DisjointRows) and constraint.covariance is None:
-        gain = _DisjointGain(rows, variance, constraint, noise)
+        gain = _DisjointGain(rows, covariance.diagonal(event), constraint, noise)
     else:
-        gain = _DenseGain(covariance, variance, constraint, noise)
+        gain = _DenseGain(covariance, bound, constraint, noise)
     _require_finite(residual, constraint)
     if gain.dropped is not None:
         _require_consistent(gain, gain.dropped, residual, mean, constraint)
@@ -94,6 +100,7 @@ class Conditioned:
     def __init__(
         self, mean: Tensor, covariance: Covariance, constraint: LinearConstraint, gain: _Gain, residual: Tensor
     ) -> None:
+        self._prior_mean = mean
         self._prior = covariance
         self._constraint = constraint
         self._gain = gain
@@ -122,8 +129,9 @@ class Conditioned:
             generator: of the target's noise, if it has any.
 
         Raises:
-            ValueError: if the target is noisy and there is no generator.
+            ValueError: if the target is noisy and there is no generator, or samples are not in floating point.
         """
+        _require_floating(samples, "samples")
         residual = self._constraint.residual(samples)
         if not self._gain.exact:
             if generator is None:
@@ -136,15 +144,20 @@ class Conditioned:
 
         What an ensemble filter does to its members if targets are not perturbed: their spread is smaller than that of
         samples where the target is uncertain, and the same where it is exact.
+
+        Raises:
+            ValueError: if members are not in floating point.
         """
+        _require_floating(members, "members")
         return self._corrected(members, self._constraint.residual(members))
 
-    def sample(self, draws: int, generator: torch.Generator, mean: Tensor) -> Tensor:
-        """``(draws, ..., *event)`` in float64 around what was conditioned, by Matheron's rule."""
+    def sample(self, draws: int, generator: torch.Generator) -> Tensor:
+        """``(draws, ..., *event)`` in float64, by Matheron's rule from draws of the prior."""
         event = self._constraint.rows.event
         batch = self.mean.shape[: self.mean.ndim - len(event)]
         anomalies = self._prior.sample((draws, *batch), event, generator)
-        return self.moved(mean.to(torch.float64) + anomalies.to(mean.device), generator)
+        prior_mean = self._prior_mean.to(torch.float64)
+        return self.moved(prior_mean + anomalies.to(prior_mean.device), generator)
 
     def _corrected(self, values: Tensor, residual: Tensor) -> Tensor:
         return self._gain.corrected(values.to(torch.float64), residual).to(values.dtype)
@@ -196,7 +209,7 @@ class _DisjointGain:
             if constraint.variance is not None:
                 self.noise = self.noise + constraint.variance.to(of_prior)
             self.total = of_prior + self.noise
-        self.constant = self.total <= 0
+        self.constant = self.total < _LEAST
         self.dropped = _if_any(self.constant)
         # Where nothing varies any number will do: what it multiplies is zero.
         self.divisor = self.total if self.dropped is None else torch.where(self.dropped, 1.0, self.total)
@@ -223,12 +236,10 @@ class _DisjointGain:
 class _DenseGain:
     """Of any covariance and rows, by a Cholesky factor of the equilibrated ``A``."""
 
-    def __init__(
-        self, covariance: Covariance, prior_variance: Tensor, constraint: LinearConstraint, noise: float
-    ) -> None:
+    def __init__(self, covariance: Covariance, bound: Tensor, constraint: LinearConstraint, noise: float) -> None:
         rows = constraint.rows
         self.event = rows.event
-        self.prior_variance = prior_variance
+        self.covariance = covariance
         weights = rows.dense()
         self.spread = covariance.times(weights, self.event).flatten(-len(self.event))
         # Symmetric, but for round-off.
@@ -241,8 +252,9 @@ class _DenseGain:
         self.gram = of_prior + self.noise
         self.total = self.gram.diagonal(dim1=-2, dim2=-1)
         with torch.no_grad():
-            most = rows.magnitude(prior_variance.sqrt().expand(*prior_variance.shape[: -len(self.event)], *self.event))
-            self.constant = self.total <= _ROUND_OFF * most.square()
+            bound = bound.to(weights.device)
+            most = rows.magnitude(bound.sqrt().expand(*bound.shape[: -len(self.event)], *self.event))
+            self.constant = self.total <= (_ROUND_OFF * most.square()).clamp_min(_LEAST)
         self.root = torch.where(self.constant, 1.0, self.total).rsqrt()
         self.factor, self.dropped = self._factorized()
         if self.dropped is not None:
@@ -259,7 +271,12 @@ class _DenseGain:
         kept = ~dropped
         pairs = kept.unsqueeze(-1) & kept.unsqueeze(-2)
         identity = torch.eye(kept.shape[-1], dtype=torch.float64, device=kept.device)
-        return torch.linalg.cholesky(torch.where(pairs, equilibrated, identity)), dropped
+        independent = torch.where(pairs, equilibrated, identity)
+        factor, failed = torch.linalg.cholesky_ex(independent)
+        if bool((failed > 0).any()):
+            # Rows that are just not dependent, each a little.
+            factor = torch.linalg.cholesky(independent + 10 * _DEPENDENT * identity)
+        return factor, dropped
 
     def _multipliers(self, residual: Tensor) -> Tensor:
         scaled = (self.root * residual).unsqueeze(-1)
@@ -275,7 +292,7 @@ class _DenseGain:
 
     def variance(self) -> Tensor:
         removed = self.whitened_spread().square().sum(-2).unflatten(-1, self.event)
-        return (self.prior_variance - removed).clamp_min(0)
+        return (self.covariance.diagonal(self.event).to(removed.device) - removed).clamp_min(0)
 
     def whitened_spread(self) -> Tensor:
         scaled = self.root.unsqueeze(-1) * self.spread
@@ -305,6 +322,14 @@ def _dependent(matrix: Tensor, constant: Tensor) -> Tensor:
     return dropped
 
 
+def _require_floating(values: Tensor, what: str) -> None:
+    if not values.is_floating_point():
+        raise ValueError(
+            f"Expected {what} in floating point but got {values.dtype}, in which the update would be cut off; convert "
+            f"the {what}."
+        )
+
+
 def _require_finite(residual: Tensor, constraint: LinearConstraint) -> None:
     """Refuse means that nothing can be made of. One look at the device where all is well."""
     if math.isfinite(float(residual.detach().sum())):
@@ -322,7 +347,7 @@ def _require_consistent(
 ) -> None:
     """Refuse rows that cannot move but would have to."""
     left, total = gain.left(residual).abs(), gain.total
-    varies = total > 0
+    varies = total >= _LEAST
     deviation = torch.where(varies, total, 0.0).sqrt()
     relative = torch.where(varies, residual, 0.0).abs() / torch.where(varies, deviation, 1.0)
     tolerance = _CONTRADICTION * deviation * (1 + relative.amax(-1, keepdim=True))

@@ -12,8 +12,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-# What round-off leaves of a zero eigenvalue in float64, unknowns in units of their deviations.
-_ROUND_OFF = 1e-10
+# What an update leaves of a zero eigenvalue in float64, unknowns in units of their deviations: where one of them is all but known,
+# the round-off of what it was.
+_ROUND_OFF = 1e-6
 
 
 @runtime_checkable
@@ -28,6 +29,10 @@ class Covariance(Protocol):
         """Marginal variances ``(..., *event)``, or what broadcasts to them."""
         ...
 
+    def bound(self, event: tuple[int, ...]) -> Tensor:
+        """Upper bounds of the marginal variances, of the same batch, where these cost more than a product does."""
+        return self.diagonal(event)
+
     def dense(self, event: tuple[int, ...]) -> Tensor:
         """``(..., n, n)`` with the unknowns flattened: for small ones."""
         ...
@@ -37,7 +42,7 @@ class Covariance(Protocol):
         ...
 
 
-class Diagonal:
+class Diagonal(Covariance):
     """Independent unknowns.
 
     Args:
@@ -73,7 +78,7 @@ class Diagonal:
         return self.variance.sqrt() * _white((*batch, *event), generator, self.variance)
 
 
-class LowRank:
+class LowRank(Covariance):
     """Independent unknowns and a few modes that they share: ``diag(variance) + sum_k a_k a_k^T``.
 
     Args:
@@ -141,7 +146,7 @@ class LowRank:
         return own + (amplitudes @ modes).squeeze(-2).unflatten(-1, event)
 
 
-class Dense:
+class Dense(Covariance):
     """A covariance that is written out.
 
     Args:
@@ -188,7 +193,7 @@ class Dense:
         return (white * values.clamp_min(0).sqrt().unsqueeze(-2) @ vectors.mT).squeeze(-2).unflatten(-1, event)
 
 
-class FourierDiagonal:
+class FourierDiagonal(Covariance):
     """A covariance that is the same everywhere in a periodic box: independent waves.
 
     Args:
@@ -316,7 +321,10 @@ def _require_variances(variance: Tensor) -> None:
     lowest, highest = (float(value) for value in variance.detach().aminmax())
     # One pass: a NaN is both lowest and highest.
     if not 0 <= lowest <= highest < math.inf:
+        flat = variance.detach().flatten()
+        first = int((~torch.isfinite(flat) | (flat < 0)).nonzero()[0])
         raise ValueError(
-            f"Expected variances that are finite and at least zero but they lie from {lowest:.3g} to {highest:.3g}; a "
+            f"Expected variances that are finite and at least zero but they lie from {lowest:.3g} to {highest:.3g}; "
+            f"the first to blame is number {first} of {tuple(variance.shape)} flattened, {float(flat[first]):.3g}: a "
             "model's deviation needs squaring, its logarithm the exponential."
         )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pdesurrogate.physics.conservation.conditioning import Conditioned, condition
-from pdesurrogate.physics.conservation.constraint import LinearConstraint, joined
+from pdesurrogate.physics.conservation.constraint import LinearConstraint, broadcast_cat, joined
 from pdesurrogate.physics.conservation.covariance import Covariance, Dense, Diagonal, LowRank
 from pdesurrogate.physics.conservation.rows import DenseRows
 
@@ -96,7 +96,7 @@ class QuadraticConstraint:
             raise ValueError(f"Expected values with {self.event_ndim} axes of unknowns but got {tuple(values.shape)}.")
         event = tuple(values.shape[values.ndim - self.event_ndim :])
         vectors = values.to(torch.float64).unsqueeze(-self.event_ndim - 1)
-        return torch.cat([form.times(vectors, event) for form in self.forms], -self.event_ndim - 1)
+        return broadcast_cat([form.times(vectors, event) for form in self.forms], -self.event_ndim - 1)
 
     def _values(self, values: Tensor, halves: Tensor) -> Tensor:
         axes = tuple(range(-self.event_ndim, 0))

@@ -117,7 +117,7 @@ class DisjointRows:
         self.weights = weights.to(torch.float64)
         self.event_ndim = event_ndim
         self.event = tuple(weights.shape[weights.ndim - event_ndim :])
-        self.labels = labels
+        self.labels: Tensor | None = None
         self.summed = event_ndim if summed is None else summed
         if not 1 <= self.summed <= event_ndim or (labels is not None and summed is not None):
             raise ValueError(
@@ -128,11 +128,14 @@ class DisjointRows:
         self._places: Tensor | None = None
         self._taken: Tensor | None = None
         if labels is not None:
-            if tuple(labels.shape) != self.event or labels.is_floating_point():
+            counts = not labels.is_floating_point() and not labels.is_complex() and labels.dtype != torch.bool
+            if tuple(labels.shape) != self.event or not counts:
                 raise ValueError(
                     f"Expected labels, integers, of unknowns {self.event} but got {labels.dtype} {tuple(labels.shape)}."
                 )
-            self._places, self._taken = _places(labels.flatten())
+            # Of bytes, an index would be a mask.
+            self.labels = labels.to(torch.long)
+            self._places, self._taken = _places(self.labels.flatten())
 
     @property
     def count(self) -> int:
@@ -198,8 +201,12 @@ class DisjointRows:
         return torch.addcmul(values, weights * self.lift(multipliers), factors, value=-1)
 
     def _squared(self) -> Tensor:
-        if self._squares is None or self.weights.requires_grad:
-            self._squares = self.weights.square()
+        if self.weights.requires_grad:
+            return self.weights.square()
+        if self._squares is None:
+            # What is made in inference mode could never be used in training.
+            with torch.inference_mode(False), torch.no_grad():
+                self._squares = self.weights.square()
         return self._squares
 
     def dense(self) -> Tensor:

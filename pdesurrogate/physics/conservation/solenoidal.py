@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pdesurrogate.physics.conservation.covariance import Diagonal
+from pdesurrogate.physics.conservation.covariance import Covariance, Diagonal
 from pdesurrogate.physics.operators import divergence, gradient
 from pdesurrogate.physics.spectral import derivative_wavenumbers, half_spectrum_weights
 
@@ -59,7 +59,7 @@ def solenoidal(
     return prior.projected(mean).to(mean.dtype), prior
 
 
-class Solenoidal:
+class Solenoidal(Covariance):
     """A covariance of velocities ``(..., d, *space)`` that are independent but for being divergence-free.
 
     Args:
@@ -85,12 +85,13 @@ class Solenoidal:
 
     def projected(self, velocity: Tensor) -> Tensor:
         """``velocity (..., d, *space)`` in float64, without its divergence: less variance times a gradient."""
-        return self._projected(velocity.to(torch.float64), self.variance, self._event(velocity))
+        return self._projected(velocity.to(torch.float64), self.variance, self._event(velocity.shape))
 
     def times(self, vectors: Tensor, event: tuple[int, ...]) -> Tensor:
         """``S v``; see `Covariance`."""
         # With an axis for several vectors between batch and event, if there is a batch.
         variance = self.variance.unsqueeze(-len(event) - 1) if self.variance.ndim > len(event) else self.variance
+        variance = variance.to(vectors.device)
         return self._projected(variance * vectors, variance, event)
 
     def diagonal(self, event: tuple[int, ...]) -> Tensor:
@@ -104,6 +105,11 @@ class Solenoidal:
         kept = removed.sum(tuple(range(-dimension, 0)), keepdim=True) / math.prod(space)
         return self.variance - self.variance * kept
 
+    def bound(self, event: tuple[int, ...]) -> Tensor:
+        """The variances without the projection, which lifts none; see `Covariance`."""
+        self._event(event)
+        return self.variance
+
     def dense(self, event: tuple[int, ...]) -> Tensor:
         """Written out; see `Covariance`."""
         each = torch.eye(math.prod(event), dtype=torch.float64, device=self.variance.device).unflatten(-1, event)
@@ -114,13 +120,13 @@ class Solenoidal:
         """Draws; see `Covariance`."""
         return self._projected(Diagonal(self.variance).sample(batch, event, generator), self.variance, event)
 
-    def _event(self, velocity: Tensor) -> tuple[int, ...]:
+    def _event(self, shape: Sequence[int]) -> tuple[int, ...]:
         dimension = len(self.periods)
-        event = tuple(velocity.shape[-dimension - 1 :])
+        event = tuple(shape[-dimension - 1 :])
         if len(event) != dimension + 1 or event[0] != dimension:
             raise ValueError(
                 f"Expected a velocity (..., {dimension}, *space) with {dimension} space axes, as there are periods, "
-                f"but got {tuple(velocity.shape)}; select the channels of the velocity."
+                f"but got {tuple(shape)}; select the channels of the velocity."
             )
         own = self.variance.shape[-dimension - 1 :]
         if not all(size in (1, other) for size, other in zip(reversed(own), reversed(event), strict=False)):
@@ -131,6 +137,7 @@ class Solenoidal:
         return event
 
     def _projected(self, velocity: Tensor, variance: Tensor, event: tuple[int, ...]) -> Tensor:
+        variance = variance.to(velocity.device)
         if _uniform(variance, len(self.periods)):
             return _without_divergence(velocity, variance, event[1:], self.periods)
         batch = torch.broadcast_shapes(velocity.shape, variance.shape)
