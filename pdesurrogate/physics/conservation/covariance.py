@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-# What an update leaves of a zero eigenvalue in float64, unknowns in units of their deviations: where one of them is all but known,
+# What an update leaves of a zero eigenvalue, unknowns in units of their deviations: where one of them is all but known,
 # the round-off of what it was.
 _ROUND_OFF = 1e-6
 
