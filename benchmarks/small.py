@@ -293,15 +293,19 @@ TASKS = (
 )
 
 
-# Models of points, with the seeds that they are trained with: benchmarks/gpme.py evaluates them.
-POINTS = (("gpme", "anp_stefan_small", (0,)), ("gpme", "anp_pme_small", (0,)))
+# Networks that benchmarks/gpme.py and benchmarks/calibration.py evaluate, with the seeds that they are trained with.
+ELSEWHERE = (
+    ("gpme", "anp_stefan_small", (0,)),
+    ("gpme", "anp_pme_small", (0,)),
+    *(("ns2d_decaying", f"fno_{source}_small", (0,)) for source in ("gaussian", "quantile", "diverse", "dropout")),
+)
 
 
 def commands() -> Iterator[tuple[Path | None, list[str]]]:
     """(file that shows that a step is done, its command); one that finds out itself has no file."""
     for problem in dict.fromkeys(task.problem for task in TASKS):
         yield None, ["generate", problem, "--out", f"runs/data/{problem}"]
-    for problem, config, seeds in POINTS:
+    for problem, config, seeds in ELSEWHERE:
         for seed in seeds:
             yield from _train(problem, config, seed)
     for task in TASKS:
