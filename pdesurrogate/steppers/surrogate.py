@@ -251,15 +251,7 @@ class Surrogate(nn.Module):
             normalization=specification.get("normalization", "channel"),
         )
         surrogate.fit_profile_to(specification.get("profile", ()))
-        weights = {
-            name.removeprefix(_PREFIX): value
-            for name, value in stored["state_dict"].items()
-            if name.startswith(_PREFIX)
-        }
-        try:
-            surrogate.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ValueError(f"Expected the weights of its own network in {path}: {error}") from error
+        load_weights(surrogate, stored, _PREFIX, path)
         return surrogate.eval().to(device)
 
     def save(self, path: str | Path, training: dict[str, Any] | None = None) -> Path:
@@ -267,22 +259,7 @@ class Surrogate(nn.Module):
 
         ``training`` is the record of that name in a training checkpoint, kept for reports.
         """
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        state = {_PREFIX + name: value.detach().cpu() for name, value in self.state_dict().items()}
-        # The last entries are what Lightning looks for before it loads weights.
-        stored = {
-            CHECKPOINT_KEY: self.specification(),
-            "state_dict": state,
-            "training": training,
-            "pytorch-lightning_version": version("lightning"),
-            "epoch": 0,
-            "global_step": 0,
-        }
-        temporary = path.with_name(path.name + ".part")
-        torch.save(stored, temporary)
-        os.replace(temporary, path)
-        return path
+        return write_checkpoint(path, self.specification(), self, _PREFIX, training)
 
 
 class ProbabilisticSurrogate(Surrogate):
@@ -373,6 +350,48 @@ def require_fields(specification: dict[str, Any], name: str) -> None:
         raise ValueError(
             f"Expected a model of fields in {name} but it holds one of points; load it with load_neural_process."
         )
+
+
+def write_checkpoint(
+    path: str | Path, specification: dict[str, Any], module: nn.Module, prefix: str, training: dict[str, Any] | None
+) -> Path:
+    """Write the weights of a module, its specification and how it was trained; whole or not at all.
+
+    Args:
+        path: of the file; folders are made.
+        specification: of whatever rebuilds the module, plain values.
+        module: whose weights these are.
+        prefix: of their names, as a training checkpoint has it.
+        training: the record of that name in a training checkpoint.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The last entries are what Lightning looks for before it loads weights.
+    stored = {
+        CHECKPOINT_KEY: specification,
+        "state_dict": {prefix + name: value.detach().cpu() for name, value in module.state_dict().items()},
+        "training": training,
+        "pytorch-lightning_version": version("lightning"),
+        "epoch": 0,
+        "global_step": 0,
+    }
+    temporary = path.with_name(path.name + ".part")
+    torch.save(stored, temporary)
+    os.replace(temporary, path)
+    return path
+
+
+def load_weights(module: nn.Module, stored: dict[str, Any], prefix: str, path: str | Path) -> None:
+    """Give a module its weights from the content of a checkpoint, where they have a prefix.
+
+    Raises:
+        ValueError: if they are not those of the module; ``path`` is for the message.
+    """
+    own = {name.removeprefix(prefix): value for name, value in stored["state_dict"].items() if name.startswith(prefix)}
+    try:
+        module.load_state_dict(own)
+    except RuntimeError as error:
+        raise ValueError(f"Expected the weights of its own network in {path}: {error}") from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

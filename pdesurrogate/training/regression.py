@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +17,7 @@ from pdesurrogate.fields.point_set import PointSet
 from pdesurrogate.layers.point_attention import DropoutMasks
 from pdesurrogate.models.neural_process import AttentiveNeuralProcess
 from pdesurrogate.models.specification import build, specification_of, with_defaults
-from pdesurrogate.steppers.surrogate import CHECKPOINT_KEY, load_checkpoint
+from pdesurrogate.steppers.surrogate import CHECKPOINT_KEY, load_checkpoint, load_weights, write_checkpoint
 from pdesurrogate.training.record import described, differences, epochs_begun, never_stepped, optimizer_steps
 from pdesurrogate.training.schedules import Constant, Schedule
 
@@ -349,13 +347,7 @@ def load_neural_process(path: str | Path, device: str = "cpu") -> AttentiveNeura
     network = build(_specification(stored, str(path)))
     if not isinstance(network, AttentiveNeuralProcess):
         raise ValueError(f"Expected an AttentiveNeuralProcess in {path} but got {type(network).__name__}.")
-    weights = {
-        name.removeprefix(_PREFIX): value for name, value in stored["state_dict"].items() if name.startswith(_PREFIX)
-    }
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"Expected the weights of its own network in {path}: {error}") from error
+    load_weights(network, stored, _PREFIX, path)
     return network.eval().to(device)
 
 
@@ -366,21 +358,7 @@ def save_neural_process(
 
     ``training`` is the record of that name in a training checkpoint, kept for reports.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The last entries are what Lightning looks for before it loads weights.
-    stored = {
-        CHECKPOINT_KEY: {"network": specification_of(network)},
-        "state_dict": {_PREFIX + name: value.detach().cpu() for name, value in network.state_dict().items()},
-        "training": training,
-        "pytorch-lightning_version": version("lightning"),
-        "epoch": 0,
-        "global_step": 0,
-    }
-    temporary = path.with_name(path.name + ".part")
-    torch.save(stored, temporary)
-    os.replace(temporary, path)
-    return path
+    return write_checkpoint(path, {"network": specification_of(network)}, network, _PREFIX, training)
 
 
 def _specification(checkpoint: dict[str, Any], name: str) -> dict[str, Any]:
