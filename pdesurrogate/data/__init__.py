@@ -6,11 +6,12 @@ from pdesurrogate._lazy import lazy_face
 
 if TYPE_CHECKING:
     from pdesurrogate.data.archive import Archive, ArchiveWriter
+    from pdesurrogate.data.cfdbench_tree import write_cfdbench_tree
     from pdesurrogate.data.datamodule import ForecastData
     from pdesurrogate.data.point_data import PointData
     from pdesurrogate.data.windows import Windows
 
-__all__ = ["Archive", "ArchiveWriter", "ForecastData", "PointData", "Windows"]
+__all__ = ["Archive", "ArchiveWriter", "ForecastData", "PointData", "Windows", "write_cfdbench_tree"]
 
 __getattr__, __dir__ = lazy_face(
     __name__,
@@ -20,5 +21,6 @@ __getattr__, __dir__ = lazy_face(
         "ForecastData": "datamodule",
         "PointData": "point_data",
         "Windows": "windows",
+        "write_cfdbench_tree": "cfdbench_tree",
     },
 )

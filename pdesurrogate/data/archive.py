@@ -4,35 +4,34 @@ One file per split (or several shards of it), dimensions ``(trajectory, time, x,
 each field with units and long name, CF-style globals, the recipe and the data set's metadata inside. A file under
 construction is called ``*.part`` and carries a ``complete`` flag for every trajectory; it is renamed when all are set,
 so nothing half-written is ever taken for whole, and an interrupted job continues where it stopped.
+
+Trajectories may be cases of their own. Then ``mask (trajectory, x, y[, z])`` is 1 where there is fluid, and
+``x_of_trajectory (trajectory, x)`` and its like are coordinates, auxiliary ones in the words of CF, while ``x`` itself
+is nominal. A trajectory that was dropped has the flag 2; the global attribute ``pdesurrogate_dropped`` says why.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
+from pdesurrogate.data.archive_file import ArchiveFile
+from pdesurrogate.data.archive_header import DROPPED, LEFT_OUT, UNWRITTEN, WHOLE, Header, write_error
 from pdesurrogate.fields.grid import Metadata
-from pdesurrogate.fields.trajectory import Context, Trajectory
+from pdesurrogate.fields.trajectory import Trajectory
 
 SPLITS = ("train", "val", "test")
-_METADATA = "pdesurrogate_metadata"
-# Names the global attributes that are no text but JSON.
-_JSON = "pdesurrogate_json"
-_OF_FORMAT = {_METADATA, _JSON, "Conventions", "title", "_NCProperties"}
 _sync = getattr(os, "fdatasync", os.fsync)  # macOS has fsync alone
 _SHARD = re.compile(r"(?P<split>[a-z]+)(\.(?P<shard>\d+)-of-(?P<shards>\d+))?\.nc")
 
@@ -58,10 +57,18 @@ class ArchiveWriter:
         trajectories: how many this file holds.
         numbers: ``(trajectories,)`` their numbers within the split (shards); default 0, 1, 2, ...
         parameters: ``(trajectories, parameters)`` in the order of ``metadata.parameters``.
+        masks: ``(trajectories, *space)`` bool, true where there is fluid.
+        case_coordinates: one tensor ``(trajectories, n)`` per space axis, where trajectories lie on grids of their own;
+            ``coordinates`` are nominal then.
         attributes: further global attributes; what is no text is stored as JSON. No dates: equal input, equal bytes.
 
+    Attributes:
+        complete: ``(trajectories,)`` bool, which ones need nothing more: written, or dropped.
+        dropped: why trajectories were left out, by place in the file.
+
     Raises:
-        ValueError: if a ``.part`` file of another data set lies there, or the disk is too small.
+        ValueError: if an argument does not fit, a ``.part`` file of another data set lies there, or the disk is too
+            small.
     """
 
     def __init__(
@@ -74,38 +81,53 @@ class ArchiveWriter:
         *,
         numbers: Sequence[int] | None = None,
         parameters: Tensor | None = None,
+        masks: Tensor | None = None,
+        case_coordinates: Sequence[Tensor] | None = None,
         attributes: dict[str, Any] | None = None,
     ) -> None:
         self.path = Path(path)
         self.part = self.path.with_name(self.path.name + ".part")
+        self._notes = _Notes(self.part.with_name(self.part.name + ".dropped"))
         self.metadata = metadata
-        space = tuple(len(points) for points in coordinates)
-        self._item = (len(times), *space)
+        self.numbers = list(range(trajectories)) if numbers is None else list(numbers)
+        header = Header(
+            metadata,
+            tuple(coordinates),
+            times,
+            trajectories,
+            self.numbers,
+            parameters,
+            masks,
+            None if case_coordinates is None else tuple(case_coordinates),
+            attributes or {},
+        )
+        self._item = (len(times), *header.space)
         self._channels = metadata.channel_names
-        _check_header(metadata, tuple(coordinates), trajectories, parameters)
-        header = _Header(metadata, tuple(coordinates), times, trajectories, numbers, parameters, attributes or {})
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _require_space(self.path.parent, header.size_bytes, already=_allocated(self.part))
         if self.part.exists():
             header.require_same(self.part)
         else:
+            self._notes.remove()  # of a file that was deleted
             header.write(self.part)
         with h5py.File(self.part, "r") as file:
             self._offsets = {name: file[name].id.get_offset() for name in (*self._channels, "complete")}
-            self.complete = file["complete"][:].astype(bool)
+            flags = file["complete"][:]
+        self.complete = flags != UNWRITTEN
+        self.dropped = self._notes.reasons(np.flatnonzero(flags == LEFT_OUT).tolist())
         self._descriptor = os.open(self.part, os.O_RDWR)
         try:
             if hasattr(os, "posix_fallocate"):  # not on macOS
                 os.posix_fallocate(self._descriptor, 0, os.fstat(self._descriptor).st_size)
         except OSError as error:
             os.close(self._descriptor)
-            raise _space_error(error, self.part) from error
+            raise write_error(error, self.part) from error
 
     def write(self, first: int, values: Tensor) -> None:
         """Store trajectories ``first, first + 1, ...``: ``values (n, time, channel, *space)``, physical units.
 
         Raises:
-            ValueError: if shapes do not fit or the disk is full. Finished trajectories stay.
+            ValueError: if shapes do not fit, one of them was dropped, or the disk is full. Finished trajectories stay.
         """
         expected = (self._item[0], len(self._channels), *self._item[1:])
         if tuple(values.shape[1:]) != expected or first < 0 or first + len(values) > len(self.complete):
@@ -113,35 +135,88 @@ class ArchiveWriter:
                 f"Expected trajectories {expected} with numbers in 0..{len(self.complete) - 1} "
                 f"but got {tuple(values.shape[1:])} for {first}..{first + len(values) - 1}."
             )
+        dropped = sorted(set(range(first, first + len(values))) & set(self.dropped))
+        if dropped:
+            raise ValueError(f"Expected trajectories that were not dropped but {dropped} were; leave them out.")
         item_bytes = 4 * int(np.prod(self._item))
         try:
             for channel, name in enumerate(self._channels):
                 data = np.ascontiguousarray(values[:, :, channel].detach().cpu().numpy(), dtype="<f4")
                 _pwrite_all(self._descriptor, data, self._offsets[name] + first * item_bytes)
             _sync(self._descriptor)
-            flags = np.ones(len(values), dtype=np.int8)
-            _pwrite_all(self._descriptor, flags, self._offsets["complete"] + first)
-            _sync(self._descriptor)
+            self._flag(first, len(values), WHOLE)
         except OSError as error:
-            raise _space_error(error, self.part) from error
-        self.complete[first : first + len(values)] = True
+            raise write_error(error, self.part) from error
 
-    def finish(self) -> Path:
-        """Rename the file to its final name once every trajectory is there.
+    def drop(self, index: int, reason: str) -> None:
+        """Leave the trajectory at a place of the file out for good; the file can be finished without it.
+
+        One that was dropped before stays so, for its first reason.
 
         Raises:
-            ValueError: if some trajectories were not written.
+            ValueError: if there is no such trajectory or it is written, no reason is given, or the disk is full.
+        """
+        if index in self.dropped:
+            return
+        if not 0 <= index < len(self.complete) or self.complete[index]:
+            raise ValueError(
+                f"Expected a trajectory within 0..{len(self.complete) - 1} that is not written but got {index}."
+            )
+        if not reason:
+            raise ValueError(f"Expected a reason to drop trajectory {index} but got none.")
+        try:
+            self._notes.add(index, reason)  # before the flag, so that no flag is without a reason
+            self._flag(index, 1, LEFT_OUT)
+        except OSError as error:
+            raise write_error(error, self.part) from error
+        self.dropped[index] = reason
+
+    def finish(self) -> Path:
+        """Rename the file to its final name once every trajectory is there or dropped.
+
+        Reasons of dropped ones go into a copy, so that nothing is lost if it is cut off; it takes as much space again.
+
+        Raises:
+            ValueError: if some trajectories were not written, or the disk is too small for the copy.
         """
         if not self.complete.all():
             missing = np.flatnonzero(~self.complete).tolist()
             raise ValueError(f"Expected all trajectories to be written, but {missing} are missing in {self.part}.")
         self.close()
         try:
-            os.replace(self.part, self.path)
+            os.replace(self._with_reasons() if self.dropped else self.part, self.path)
         except FileNotFoundError:
             if not self.path.exists():  # else another process finished the same file
                 raise
+        if self.dropped:
+            self.part.unlink(missing_ok=True)
+            self._notes.remove()
         return self.path
+
+    def _with_reasons(self) -> Path:
+        """A copy of the file that tells why trajectories were dropped."""
+        import netCDF4
+
+        copy = self.part.with_name(f"{self.part.name}.{os.getpid()}.copy")
+        reasons = {str(self.numbers[index]): self.dropped[index] for index in sorted(self.dropped)}
+        try:
+            shutil.copyfile(self.part, copy)
+            with netCDF4.Dataset(copy, "a") as file:
+                file.setncattr(DROPPED, json.dumps(reasons))
+                file["complete"].long_name = "1 where the trajectory is whole, 2 where it was dropped"
+            with copy.open("rb") as file:
+                _sync(file.fileno())
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            copy.unlink(missing_ok=True)
+            raise write_error(error, copy) from error
+        return copy
+
+    def _flag(self, first: int, count: int, flag: int) -> None:
+        _pwrite_all(self._descriptor, np.full(count, flag, dtype=np.int8), self._offsets["complete"] + first)
+        _sync(self._descriptor)
+        self.complete[first : first + count] = True
 
     def close(self) -> None:
         """Close the file; an unfinished one can be continued by a new writer."""
@@ -156,6 +231,47 @@ class ArchiveWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _Notes:
+    """Why trajectories of a file under construction were dropped: a line of JSON each, beside it.
+
+    Lines are only ever appended, so that several processes may; one that was cut off counts as none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, index: int, reason: str) -> None:
+        line = f"\n{json.dumps([index, reason])}\n".encode()
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            while line:
+                line = line[os.write(descriptor, line) :]
+            _sync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def reasons(self, indices: Sequence[int]) -> dict[int, str]:
+        """Of these trajectories; first ones count."""
+        found: dict[int, str] = {}
+        for line in self.path.read_text().splitlines() if indices and self.path.exists() else ():
+            try:
+                index, reason = json.loads(line)
+            except ValueError:
+                continue
+            found.setdefault(index, reason)
+        return {index: found.get(index, "the reason was lost") for index in indices}
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+class CaseName(NamedTuple):
+    """What a case is called, and the subset of the data set that it belongs to."""
+
+    name: str
+    subset: str
 
 
 class Archive:
@@ -174,7 +290,7 @@ class Archive:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._files = {split: tuple(_File(file) for file in files) for split, files in _find(self.path).items()}
+        self._files = {split: tuple(ArchiveFile(file) for file in files) for split, files in _find(self.path).items()}
         first = next(iter(self._files.values()))[0]
         self._metadata = first.metadata
         for files in self._files.values():
@@ -195,285 +311,57 @@ class Archive:
         return tuple(self._files)
 
     def trajectories(self, split: str) -> Sequence[Trajectory]:
-        """Lazy trajectories of a split, in the order of their numbers.
+        """Lazy trajectories of a split, in the order of their numbers, without those that were dropped.
 
         Raises:
             ValueError: if the split is not there.
         """
-        if split not in self._files:
-            raise ValueError(f"Expected one of the splits {self.splits} of {self.path} but got {split!r}.")
-        numbered = [pair for file in self._files[split] for pair in zip(file.numbers, file.trajectories(), strict=True)]
-        return [trajectory for _, trajectory in sorted(numbered, key=lambda pair: pair[0])]
+        return list(self._by_number(split).values())
 
-
-class _File:
-    """One archive file: header read at once, frames when asked for."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._arrays: dict[str, Any] = {}
-        self._owner = -1
-        try:
-            with h5py.File(path, "r") as file:
-                self._read_header(file)
-        except OSError as error:
-            raise ValueError(
-                f"Expected a netCDF-4 archive but {path} cannot be opened ({error}). It may be truncated; "
-                "generate, convert or copy it again."
-            ) from error
-
-    def _read_header(self, file: h5py.File) -> None:
-        if _METADATA not in file.attrs:
-            raise ValueError(
-                f"Expected an archive with the attribute {_METADATA!r} but {self.path} has none. "
-                "Convert foreign files with `pdesurrogate datasets convert`."
-            )
-        self.metadata = Metadata.from_dict(json.loads(_text(file.attrs[_METADATA])))
-        coded = _text(file.attrs.get(_JSON, "")).split()
-        for name in sorted(set(file.attrs) - _OF_FORMAT):
-            text = _text(file.attrs[name])
-            self.metadata.attributes[name] = json.loads(text) if name in coded else text
-        _require_variables(file, self.metadata, self.path)
-        dims = ("trajectory", "time", *self.metadata.grid.axis_names)
-        for name in self.metadata.channel_names:
-            found = tuple(Path(dim[0].name).name if len(dim) else "?" for dim in file[name].dims)
-            if found != dims:
-                raise ValueError(
-                    f"Expected axes {dims} for {name!r} in {self.path} but got {found}. "
-                    f"Transpose it, for example xarray.Dataset.transpose{dims}, and save again."
-                )
-        self._shape = file[self.metadata.channel_names[0]].shape
-        complete = file["complete"][:] if "complete" in file else np.ones(self._shape[0])
-        if not complete.all():
-            raise ValueError(f"Expected a finished archive but {self.path} lacks {int((complete == 0).sum())} of them.")
-        self.numbers = file["trajectory"][:].tolist() if "trajectory" in file else list(range(self._shape[0]))
-        self._times = torch.from_numpy(np.asarray(file["time"][:], dtype=np.float64))
-        if not bool((self._times.diff() > 0).all()):
-            raise ValueError(f"Expected increasing times in {self.path} but got {self._times.tolist()[:4]} ...")
-        axes = self.metadata.grid.axis_names
-        self._coordinates = tuple(torch.from_numpy(np.asarray(file[axis][:], dtype=np.float32)) for axis in axes)
-        self.metadata.grid.check_coordinates(self._coordinates)
-        parameters = [np.asarray(file[name][:], dtype=np.float32) for name in self.metadata.parameters]
-        self._parameters = torch.from_numpy(np.stack(parameters, -1)) if parameters else None
-
-    def require_same_data(self, other: _File) -> None:
-        """Refuse a file of another data set, grid or length, which a split or a directory must not mix.
+    def numbers(self, split: str) -> list[int]:
+        """Numbers within the split of `trajectories`.
 
         Raises:
-            ValueError: naming what differs.
+            ValueError: if the split is not there.
         """
-        other.metadata.require_same_fields(self.metadata, what=str(self.path))
-        hashes = [file.metadata.attributes.get("content_hash") for file in (self, other)]
-        if hashes[0] != hashes[1]:
-            raise ValueError(
-                f"Expected one data set in a directory but {self.path.name} and {other.path.name} come from different "
-                "recipes or sources; generate or convert them anew, each into a directory of its own."
-            )
-        same = self._shape[2:] == other._shape[2:] and all(
-            torch.equal(ours, theirs) for ours, theirs in zip(self._coordinates, other._coordinates, strict=True)
-        )
-        if not same:
-            raise ValueError(
-                f"Expected one grid in a directory but {self.path.name} has {self._shape[2:]} points and "
-                f"{other.path.name} {other._shape[2:]}, or other coordinates."
-            )
+        return list(self._by_number(split))
 
-    def trajectories(self) -> list[Trajectory]:
-        shape = (self._shape[1], len(self.metadata.channels), *self._shape[2:])
-        return [
-            Trajectory(
-                metadata=self.metadata,
-                context=Context(
-                    self._coordinates, parameters=None if self._parameters is None else self._parameters[index]
-                ),
-                times=self._times,
-                read_into=partial(self._read_into, index),
-                shape=shape,
-            )
-            for index in range(self._shape[0])
-        ]
+    def dropped(self, split: str) -> dict[int, str]:
+        """Why trajectories of a split were left out, by number.
 
-    def _read_into(self, index: int, start: int, out: Tensor) -> None:
-        if self._owner != os.getpid():  # a forked worker must not share its parent's HDF5 handle and lock
-            self._open()
-        stop = start + out.shape[0]
-        buffer = out.numpy()
-        for channel, name in enumerate(self.metadata.channel_names):
-            buffer[:, channel] = self._arrays[name][index, start:stop]
+        Raises:
+            ValueError: if the split is not there.
+        """
+        return dict(sorted(pair for file in self._of(split) for pair in file.dropped.items()))
 
-    def _open(self) -> None:
-        handle = h5py.File(self.path, "r")
-        size = self.path.stat().st_size
-        self._arrays = {}
-        mapped = True
-        for name in self.metadata.channel_names:
-            variable = handle[name]
-            offset = variable.id.get_offset()
-            if offset is None:
-                self._arrays[name] = variable
-                mapped = False
-                continue
-            if offset + variable.id.get_storage_size() > size:
+    def cases(self, split: str) -> dict[int, CaseName]:
+        """Names and subsets of a split's trajectories by number, dropped ones too; empty where none are stated.
+
+        They are the global attribute ``cases``, a list of ``{"number": ..., "name": ..., "subset": ...}`` as JSON.
+
+        Raises:
+            ValueError: if the split is not there, or the attribute is no such list.
+        """
+        found: dict[int, CaseName] = {}
+        for file in self._of(split):
+            try:
+                for case in file.metadata.attributes.get("cases", []):
+                    found[int(case["number"])] = CaseName(str(case["name"]), str(case["subset"]))
+            except (TypeError, KeyError, ValueError) as error:
                 raise ValueError(
-                    f"Expected {offset + variable.id.get_storage_size()} bytes but {self.path} has {size}."
-                )
-            self._arrays[name] = np.memmap(self.path, variable.dtype, mode="r", offset=offset, shape=variable.shape)
-        if mapped:
-            handle.close()
-        self._owner = os.getpid()
+                    f"Expected a list of cases, each with number, name and subset, in the attribute 'cases' of "
+                    f"{file.path} but got {str(file.metadata.attributes['cases'])[:80]!r}."
+                ) from error
+        return dict(sorted(found.items()))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_arrays": {}, "_owner": -1}
+    def _by_number(self, split: str) -> dict[int, Trajectory]:
+        numbered = [pair for file in self._of(split) for pair in file.trajectories().items()]
+        return dict(sorted(numbered, key=lambda pair: pair[0]))
 
-
-class _Header:
-    """Everything of a file but its frames."""
-
-    def __init__(
-        self,
-        metadata: Metadata,
-        coordinates: tuple[Tensor, ...],
-        times: Tensor,
-        trajectories: int,
-        numbers: Sequence[int] | None,
-        parameters: Tensor | None,
-        attributes: dict[str, Any],
-    ) -> None:
-        self.metadata = metadata
-        self.coordinates = coordinates
-        self.times = times
-        self.trajectories = trajectories
-        self.numbers = list(range(trajectories)) if numbers is None else list(numbers)
-        self.parameters = parameters
-        self.attributes = {
-            "Conventions": "CF-1.11",
-            "title": metadata.name,
-            _METADATA: json.dumps({**metadata.to_dict(), "attributes": {}}, sort_keys=True),
-        } | {key: value if isinstance(value, str) else json.dumps(value) for key, value in attributes.items()}
-        coded = " ".join(sorted(key for key, value in attributes.items() if not isinstance(value, str)))
-        if coded:
-            self.attributes[_JSON] = coded
-
-    @property
-    def size_bytes(self) -> int:
-        points = int(np.prod([len(c) for c in self.coordinates]))
-        return 4 * self.trajectories * len(self.times) * len(self.metadata.channels) * points
-
-    def require_same(self, part: Path) -> None:
-        try:
-            with h5py.File(part, "r") as file:
-                same = all(_text(file.attrs.get(key, "")) == value for key, value in self.attributes.items())
-                same = same and all(self._matches(file, name, values) for name, values in self.variables())
-                sizes = (self.trajectories, len(self.times), *(len(points) for points in self.coordinates))
-                same = same and all(file[channel].shape == sizes for channel in self.metadata.channel_names)
-        except (OSError, KeyError):
-            same = False
-        if not same:
-            raise ValueError(
-                f"Expected to continue the same data set, but {part} was begun with other settings. "
-                "Delete it, or choose another output directory."
-            )
-
-    def variables(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-        """Names and values of everything but fields and flags."""
-        yield "trajectory", np.asarray(self.numbers)
-        yield "time", np.asarray(self.times)
-        for axis, points in zip(self.metadata.grid.axes, self.coordinates, strict=True):
-            yield axis.name, np.asarray(points)
-        for column, name in enumerate(self.metadata.parameters):
-            assert self.parameters is not None
-            yield name, np.asarray(self.parameters[:, column])
-
-    @staticmethod
-    def _matches(file: h5py.File, name: str, values: npt.NDArray[Any]) -> bool:
-        return bool(np.array_equal(file[name][:], values.astype(file[name].dtype)))
-
-    def write(self, part: Path) -> None:
-        import netCDF4
-
-        # Aligned variables make aligned memory maps; nothing is laid out on disk until a first write.
-        netCDF4.set_alignment(4096, 4096)
-        temporary = part.with_name(f"{part.name}.{os.getpid()}.header")
-        axes = self.metadata.grid.axis_names
-        try:
-            with netCDF4.Dataset(temporary, "w", format="NETCDF4") as file:
-                file.setncatts(self.attributes)
-                sizes = [self.trajectories, len(self.times), *(len(points) for points in self.coordinates)]
-                for name, size in zip(("trajectory", "time", *axes), sizes, strict=True):
-                    file.createDimension(name, size)
-                _variable(file, "trajectory", "i4", ("trajectory",), self.numbers, long_name="trajectory number")
-                _variable(
-                    file, "time", "f8", ("time",), self.times, axis="T", units=self.metadata.time_units,
-                    long_name="time",
-                )  # fmt: skip
-                for axis, points in zip(self.metadata.grid.axes, self.coordinates, strict=True):
-                    _variable(
-                        file, axis.name, "f8", (axis.name,), points, axis=axis.name.upper(), units=axis.units,
-                        long_name=f"{axis.name} coordinate",
-                    )  # fmt: skip
-                for column, name in enumerate(self.metadata.parameters):
-                    assert self.parameters is not None
-                    _variable(file, name, "f8", ("trajectory",), self.parameters[:, column], units="1", long_name=name)
-                _variable(
-                    file, "complete", "i1", ("trajectory",), np.zeros(self.trajectories, np.int8),
-                    long_name="1 where the trajectory is whole",
-                )  # fmt: skip
-                blank = np.zeros((len(self.times), *sizes[2:]), np.float32)
-                for channel in self.metadata.channels:
-                    variable = file.createVariable(
-                        channel.name, "f4", ("trajectory", "time", *axes), contiguous=True, fill_value=False
-                    )
-                    variable.setncatts({"units": channel.units, "long_name": channel.long_name or channel.name})
-                    variable.location = channel.location
-                    variable[-1] = blank
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise _space_error(error, part) from error
-        os.replace(temporary, part)
-
-
-def _require_variables(file: h5py.File, metadata: Metadata, path: Path) -> None:
-    """All that the metadata name must be there, and fields must be plain floating-point numbers."""
-    names = ("time", *metadata.grid.axis_names, *metadata.parameters, *metadata.channel_names)
-    # A dimension without a variable is stored as a blank scale whose NAME says so.
-    blank = "This is a netCDF dimension but not a netCDF variable"
-    missing = [name for name in names if name not in file or _text(file[name].attrs.get("NAME", "")).startswith(blank)]
-    if missing:
-        raise ValueError(
-            f"Expected the variables {names} in {path} but {missing} are missing; found {sorted(file)}. "
-            "Generate or convert the data again."
-        )
-    for name in metadata.channel_names:
-        if file[name].dtype.kind != "f" or {"scale_factor", "add_offset"} & set(file[name].attrs):
-            raise ValueError(
-                f"Expected {name!r} in {path} as plain floating-point numbers but it is packed ({file[name].dtype}); "
-                "save it without scale_factor and add_offset."
-            )
-
-
-def _text(attribute: Any) -> str:
-    """netCDF stores ASCII as bytes and the rest as text."""
-    return attribute.decode() if isinstance(attribute, bytes) else str(attribute)
-
-
-def _variable(file: Any, name: str, kind: str, dims: tuple[str, ...], values: Any, **attributes: str) -> None:
-    variable = file.createVariable(name, kind, dims, contiguous=True, fill_value=False)
-    variable.setncatts(attributes)
-    variable[:] = values.numpy() if isinstance(values, Tensor) else values
-
-
-def _check_header(
-    metadata: Metadata, coordinates: tuple[Tensor, ...], trajectories: int, parameters: Tensor | None
-) -> None:
-    if trajectories < 1:
-        raise ValueError(f"Expected at least one trajectory but got {trajectories}.")
-    metadata.grid.check_coordinates(coordinates)
-    expected = (trajectories, len(metadata.parameters))
-    if (parameters is None) != (not metadata.parameters) or (
-        parameters is not None and tuple(parameters.shape) != expected
-    ):
-        got = None if parameters is None else tuple(parameters.shape)
-        raise ValueError(f"Expected parameters {expected}, in the order {metadata.parameters}, but got {got}.")
+    def _of(self, split: str) -> tuple[ArchiveFile, ...]:
+        if split not in self._files:
+            raise ValueError(f"Expected one of the splits {self.splits} of {self.path} but got {split!r}.")
+        return self._files[split]
 
 
 def _find(path: Path) -> dict[str, list[Path]]:
@@ -521,10 +409,3 @@ def _require_space(directory: Path, needed: int, already: int) -> None:
             f"Expected {needed / 1e6:.0f} MB of free space for {directory} but there are {free / 1e6:.0f} MB. "
             "Free some, or choose another output directory."
         )
-
-
-def _space_error(error: OSError, part: Path) -> ValueError:
-    cause = "no space left on the device" if error.errno == errno.ENOSPC else str(error)
-    return ValueError(
-        f"Could not write {part}: {cause}. What is finished is kept; free some space and run the same command again."
-    )

@@ -42,8 +42,9 @@ def convert(
         The files, in the order of the splits.
 
     Raises:
-        ValueError: if a split's trajectories differ in shape, times or coordinates, carry a mask or a forcing (the
-            archive stores none), or the directory holds another data set.
+        ValueError: if a split's trajectories differ in shape, times, or coordinates along an axis that is periodic or
+            has bounds, some have a mask and some have none, one has a forcing, which archives do not store, or the
+            directory holds another data set.
     """
     directory = Path(directory)
     combined = {**adapter.metadata.attributes, **(attributes or {})}
@@ -98,6 +99,8 @@ def _write(trajectories: Sequence[Trajectory], path: Path, attributes: dict[str,
         first.times,
         total,
         parameters=_parameters(trajectories),
+        masks=_masks(trajectories),
+        case_coordinates=_case_coordinates(trajectories),
         attributes=attributes,
     ) as writer:
         for start in range(0, total, block):
@@ -115,22 +118,39 @@ def _parameters(trajectories: Sequence[Trajectory]) -> Tensor | None:
     return torch.stack([values for values in found if values is not None])
 
 
+def _masks(trajectories: Sequence[Trajectory]) -> Tensor | None:
+    found = [trajectory.context.mask for trajectory in trajectories]
+    masks = [mask for mask in found if mask is not None]
+    return torch.stack(masks) if masks else None
+
+
+def _case_coordinates(trajectories: Sequence[Trajectory]) -> tuple[Tensor, ...] | None:
+    """Coordinates of every trajectory, unless all have those of the first."""
+    first = trajectories[0].context.coordinates
+    if all(all(map(torch.equal, each.context.coordinates, first)) for each in trajectories):
+        return None
+    return tuple(torch.stack([each.context.coordinates[axis] for each in trajectories]) for axis in range(len(first)))
+
+
 def _require_uniform(trajectories: Sequence[Trajectory], split: str) -> Sequence[Trajectory]:
     if not trajectories:
         raise ValueError(f"Expected at least one trajectory in split {split!r} but got none.")
     first = trajectories[0]
+    # Extents may differ along the others: see `Axis`.
+    fixed = [axis.period is not None or axis.bounds is not None for axis in first.metadata.grid.axes]
     for number, other in enumerate(trajectories):
         same = other.shape == first.shape and torch.equal(other.times, first.times)
-        pairs = zip(other.context.coordinates, first.context.coordinates, strict=True)
-        if not (same and all(torch.equal(theirs, ours) for theirs, ours in pairs)):
+        lines = zip(fixed, other.context.coordinates, first.context.coordinates, strict=True)
+        if not (same and all(torch.equal(theirs, ours) for shared, theirs, ours in lines if shared)):
             raise ValueError(
-                f"Expected trajectories of one shape, on one grid and at one set of times in split {split!r}, but "
-                f"number {number} differs from number 0. Convert such cases one by one."
+                f"Expected trajectories of one shape, on one grid (along axes that are periodic or have bounds) and at "
+                f"one set of times in split {split!r}, but number {number} differs from number 0. Convert such cases "
+                "one by one."
             )
-        if other.context.mask is not None or other.context.forcing is not None:
+        if (other.context.mask is None) != (first.context.mask is None) or other.context.forcing is not None:
             raise ValueError(
-                f"Expected no mask and no forcing, which archives do not store, but trajectory {number} of split "
-                f"{split!r} has one. Read this set through its adapter."
+                "Expected a mask in all trajectories or in none, and no forcing, as archives do not store others, but "
+                f"trajectory {number} of split {split!r} has another. Read this set through its adapter."
             )
     return trajectories
 

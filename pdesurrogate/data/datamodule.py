@@ -103,7 +103,7 @@ class ForecastData(lightning.LightningDataModule):
 
     @property
     def statistics(self) -> Statistics:
-        """Channel statistics of the training split, gathered in one streaming pass at first use.
+        """Channel statistics of the training split, over the fluid, gathered in one streaming pass at first use.
 
         Components of one vector share their standard deviation, and so the size of their increments.
 
@@ -170,10 +170,10 @@ class ForecastData(lightning.LightningDataModule):
             for number, trajectory in enumerate(self.adapter.trajectories("train")):
                 frames = trajectory.read()
                 try:
-                    values.update(frames)
+                    values.update(frames, trajectory.context.mask)
                 except ValueError as error:
                     raise ValueError(f"Training trajectory {number}: {error}") from error
-                increments.update(frames.diff(dim=0))
+                increments.update(frames.diff(dim=0), trajectory.context.mask)
             fluctuation = (values.std**2).reshape(self.channels, -1).mean(1)
             variances = (fluctuation, increments.std**2 + increments.mean**2)
             std, increment_rms = (self._within_vectors(each).sqrt().float() for each in variances)

@@ -33,12 +33,12 @@ class RunningMoments:
         self._squares = torch.zeros_like(self.mean)
         self._kept = tuple(kept)
 
-    def update(self, values: Tensor) -> None:
-        """Add ``values (time, channel, *space)``.
+    def update(self, values: Tensor, mask: Tensor | None = None) -> None:
+        """Add ``values (time, channel, *space)``, those in the fluid alone where there is a mask ``(*space)``.
 
         Raises:
-            ValueError: if a value is not finite, naming the first frame and channel, or a kept axis has another number
-                of points than before.
+            ValueError: if a value is not finite, naming the first frame and channel, a kept axis has another number of
+                points than before, or axes are kept and there is a mask.
         """
         if not bool(torch.isfinite(values).all()):
             frame, channel = (~torch.isfinite(values)).flatten(2).any(-1).nonzero()[0].tolist()
@@ -46,6 +46,10 @@ class RunningMoments:
                 f"Expected finite values but frame {frame}, channel {channel} holds NaN or infinity. "
                 "Remove or regenerate that trajectory."
             )
+        if mask is not None:
+            if self._kept:
+                raise ValueError("Expected data without a mask for a mean profile, but there are bodies in the flow.")
+            values = values[..., mask]
         others = [axis for axis in range(values.ndim - 2) if axis not in self._kept]
         order = (1, *(2 + axis for axis in self._kept), 0, *(2 + axis for axis in others))
         flat = values.detach().to("cpu", torch.float64).permute(order).flatten(1 + len(self._kept))

@@ -7,6 +7,7 @@ from pdesurrogate._lazy import lazy_face
 if TYPE_CHECKING:
     from pdesurrogate.metrics.base import Coordinate, RolloutMetric, Score, Variable, block_error
     from pdesurrogate.metrics.block import Block, Fields, box_mean
+    from pdesurrogate.metrics.centerlines import CenterlineMetric
     from pdesurrogate.metrics.channel import ChannelHistoryMetric, ChannelMetric
     from pdesurrogate.metrics.conservation import (
         BudgetMetric,
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
         NoSlipMetric,
         boundary_flow_rates,
         cumulative_integral,
+        solid_faces,
     )
     from pdesurrogate.metrics.correlations import (
         AutocorrelationMetric,
@@ -43,7 +45,9 @@ if TYPE_CHECKING:
         rmse,
         vrmse,
     )
+    from pdesurrogate.metrics.faces import open_faces
     from pdesurrogate.metrics.flow import Flow, flow_of
+    from pdesurrogate.metrics.forces import ForceMetric, control_volume, dominant_frequency, momentum_balance
     from pdesurrogate.metrics.law import LawMetric
     from pdesurrogate.metrics.line_spectra import LineSpectrumMetric, line_spectrum
     from pdesurrogate.metrics.plan import RolloutPlan
@@ -61,6 +65,7 @@ if TYPE_CHECKING:
         wall_gradient,
     )
     from pdesurrogate.metrics.residual import ResidualMetric
+    from pdesurrogate.metrics.sections import SectionBalanceMetric, section_flow_rates
     from pdesurrogate.metrics.spectra import (
         SpectrumMetric,
         coherence,
@@ -112,6 +117,7 @@ __all__ = [
     "Block",
     "BoundaryErrorMetric",
     "BudgetMetric",
+    "CenterlineMetric",
     "ChannelHistoryMetric",
     "ChannelMetric",
     "Coordinate",
@@ -123,6 +129,7 @@ __all__ = [
     "Fields",
     "Flow",
     "FluxBalanceMetric",
+    "ForceMetric",
     "GaussianMetric",
     "IntegralMetric",
     "LawMetric",
@@ -133,6 +140,7 @@ __all__ = [
     "RolloutMetric",
     "RolloutPlan",
     "Score",
+    "SectionBalanceMetric",
     "SobolevErrorMetric",
     "SpectrumMetric",
     "StructureFunctionMetric",
@@ -147,6 +155,7 @@ __all__ = [
     "calibration_error",
     "central_moments",
     "coherence",
+    "control_volume",
     "correlation",
     "correlation_of_pairs",
     "correlation_time",
@@ -157,6 +166,7 @@ __all__ = [
     "cumulative_integral",
     "default_suite",
     "derivatives_along_axes",
+    "dominant_frequency",
     "enclosed_2d",
     "energy_spectrum",
     "enstrophy_spectrum",
@@ -178,6 +188,8 @@ __all__ = [
     "maximum_error",
     "merge_moments",
     "moment_statistics",
+    "momentum_balance",
+    "open_faces",
     "periodic_2d",
     "periodic_3d",
     "plane_moments",
@@ -192,6 +204,8 @@ __all__ = [
     "resolved_shells",
     "rmse",
     "scalar_1d",
+    "section_flow_rates",
+    "solid_faces",
     "spectral_slope",
     "spread_skill_ratio",
     "structure_functions",
@@ -212,6 +226,7 @@ __getattr__, __dir__ = lazy_face(
         "Block": "block",
         "BoundaryErrorMetric": "errors",
         "BudgetMetric": "conservation",
+        "CenterlineMetric": "centerlines",
         "ChannelHistoryMetric": "channel",
         "ChannelMetric": "channel",
         "Coordinate": "base",
@@ -223,6 +238,7 @@ __getattr__, __dir__ = lazy_face(
         "Fields": "block",
         "Flow": "flow",
         "FluxBalanceMetric": "conservation",
+        "ForceMetric": "forces",
         "GaussianMetric": "uncertainty",
         "IntegralMetric": "conservation",
         "LawMetric": "law",
@@ -233,6 +249,7 @@ __getattr__, __dir__ = lazy_face(
         "RolloutMetric": "base",
         "RolloutPlan": "plan",
         "Score": "base",
+        "SectionBalanceMetric": "sections",
         "SobolevErrorMetric": "errors",
         "SpectrumMetric": "spectra",
         "StructureFunctionMetric": "correlations",
@@ -247,6 +264,7 @@ __getattr__, __dir__ = lazy_face(
         "calibration_error": "uncertainty",
         "central_moments": "statistics",
         "coherence": "spectra",
+        "control_volume": "forces",
         "correlation": "errors",
         "correlation_of_pairs": "correlations",
         "correlation_time": "errors",
@@ -257,6 +275,7 @@ __getattr__, __dir__ = lazy_face(
         "cumulative_integral": "conservation",
         "default_suite": "suites",
         "derivatives_along_axes": "vortices",
+        "dominant_frequency": "forces",
         "enclosed_2d": "suites",
         "energy_spectrum": "spectra",
         "enstrophy_spectrum": "spectra",
@@ -278,6 +297,8 @@ __getattr__, __dir__ = lazy_face(
         "maximum_error": "errors",
         "merge_moments": "statistics",
         "moment_statistics": "statistics",
+        "momentum_balance": "forces",
+        "open_faces": "faces",
         "periodic_2d": "suites",
         "periodic_3d": "suites",
         "plane_moments": "profiles",
@@ -292,6 +313,8 @@ __getattr__, __dir__ = lazy_face(
         "resolved_shells": "spectra",
         "rmse": "errors",
         "scalar_1d": "suites",
+        "section_flow_rates": "sections",
+        "solid_faces": "conservation",
         "spectral_slope": "spectra",
         "spread_skill_ratio": "uncertainty",
         "structure_functions": "correlations",

@@ -16,17 +16,19 @@ from pdesurrogate.fields.grid import Grid
 from pdesurrogate.fields.trajectory import Context
 from pdesurrogate.metrics.base import Coordinate, RolloutMetric, Score, Variable
 from pdesurrogate.metrics.block import Block, Fields, at_least_float32, box_mean
+from pdesurrogate.metrics.faces import open_faces, rates_through_sections
 from pdesurrogate.metrics.flow import Flow, joint_units, require_flow
 from pdesurrogate.metrics.plan import RolloutPlan
+from pdesurrogate.metrics.staggered import is_staggered
 from pdesurrogate.physics.finite_difference import VelocityGradient, collocated_gradient, staggered_gradient
 from pdesurrogate.physics.operators import velocity_symbol
 from pdesurrogate.physics.spectral import WaveSums, angular_wavenumbers, derivative_wavenumbers, squared_magnitude
 
 # Below this share of the truth's rms velocity a boundary is at rest: well above what single precision (1e-7) and an
 # interpolation onto the stored grid (1e-5) leave on a wall, far below any inflow.
-_AT_REST = 1e-3
+AT_REST = 1e-3
 
-_SIDES = ("prediction", "truth")
+SIDES = ("prediction", "truth")
 
 
 def cumulative_integral(rates: Tensor, interval: float) -> Tensor:
@@ -86,29 +88,20 @@ def boundary_flow_rates(
         >>> boundary_flow_rates(velocity, grid, context)[0].tolist()
         [[[6.0, 6.0]]]
     """
-    ends = _ends(grid)
-    if not ends:
+    if not _ends(grid):
         raise ValueError("Expected an axis that is not periodic but all are; such a box has no boundary.")
-    velocity = at_least_float32(velocity)
     lines = grid.quadrature_weights(context.coordinates, cells=cells)
-    net, gross = [], []
-    for axis, end in ends:
-        plane = velocity[:, :, axis].select(axis + 2, end)
-        areas = torch.ones_like(plane[:, :1])
-        others = [line for other, line in enumerate(lines) if other != axis]
-        for place, line in enumerate(others, start=2):
-            areas = areas * line.reshape(len(line), 1, *(-1 if at == place else 1 for at in range(2, areas.ndim)))
-        if context.mask is not None:
-            areas = areas * context.mask.select(axis + 1, end)[:, None]
-        passing = torch.where(areas > 0, plane * areas, 0.0)
-        space = tuple(range(2, passing.ndim))
-        net.append(passing.sum(space))
-        gross.append(passing.abs().sum(space))
-    return torch.stack(net, -1).to(torch.float64), torch.stack(gross, -1).to(torch.float64)
+    passing = [
+        rates_through_sections(velocity[:, :, axis], lines, axis, context.mask)
+        for axis, each in enumerate(grid.axes)
+        if each.period is None
+    ]
+    net, gross = (torch.cat([rates[..., [0, -1]] for rates in sections], -1) for sections in zip(*passing, strict=True))
+    return net, gross
 
 
 def solid_points(
-    velocity: Tensor, grid: Grid, mask: Tensor | None = None, *, cells: bool = False, at_rest: float = _AT_REST
+    velocity: Tensor, grid: Grid, mask: Tensor | None = None, *, cells: bool = False, at_rest: float = AT_REST
 ) -> Tensor:
     """Where a viscous flow must be at rest: outside the mask, and where its boundary already is.
 
@@ -138,14 +131,58 @@ def solid_points(
     """
     _check_at_rest(at_rest)
     square = at_least_float32(velocity).square().sum(2, keepdim=True)
-    fluid = None if mask is None else mask[:, None, None].to(square.dtype)
-    speed_square = box_mean(square, fluid).to(square.dtype)
-    slow = square <= at_rest**2 * speed_square.reshape(*speed_square.shape, *(1,) * grid.dimension)
+    fluid = None if mask is None else mask[:, None, None].bool()
+    slow = _slow(square, fluid, at_rest)
     on_boundary = torch.zeros_like(slow[:1, :1])
     for axis, end in [] if cells else _ends(grid):
         on_boundary.select(axis + 3, end).fill_(True)
     walls = slow & on_boundary
     return walls if mask is None else walls | ~mask.bool()[:, None, None]
+
+
+def solid_faces(velocity: Tensor, grid: Grid, mask: Tensor | None = None, *, at_rest: float = AT_REST) -> Tensor:
+    """Which stored faces nothing may pass: the closed ones of a mask, and those on a wall of the box.
+
+    As `solid_points` for a velocity whose components live on the faces that they cross. Only the low faces of an axis
+    that is not periodic are stored on the boundary; one is that of a wall where the truth's velocity through it is at
+    most ``at_rest`` of its root mean square speed, at an inlet it is larger. What slides along a wall is not stored.
+
+    Args:
+        velocity: the truth ``(batch, time, d, *space)``, value ``i`` of a component on the face below cell ``i``.
+        grid: says which axes are periodic.
+        mask: ``(batch, *space)``, true where the center of a cell is in the fluid; see `open_faces`.
+        at_rest: share of the rms speed.
+
+    Returns:
+        ``(batch, time, d, *space)``, true at faces that nothing may pass.
+
+    Raises:
+        ValueError: if ``at_rest`` is negative, or one and more.
+
+    Example:
+        >>> from pdesurrogate.fields.grid import Axis
+        >>> velocity = torch.ones(1, 1, 2, 3, 2)
+        >>> velocity[..., 1, :, 0] = 0.0  # an inlet at the left, a wall at the bottom
+        >>> solid_faces(velocity, Grid((Axis("x"), Axis("y"))))[0, 0].sum((-2, -1)).tolist()
+        [0, 3]
+    """
+    _check_at_rest(at_rest)
+    square = at_least_float32(velocity).square()
+    fluid = None if mask is None else open_faces(mask, [axis.period is not None for axis in grid.axes])[:, None]
+    slow = _slow(square, fluid, at_rest)
+    on_boundary = torch.zeros_like(slow[:1, :1])
+    for axis, end in _ends(grid):
+        if end == 0:  # the highest face is not stored
+            on_boundary[:, :, axis].select(axis + 2, end).fill_(True)
+    walls = slow & on_boundary
+    return walls if fluid is None else walls | ~fluid
+
+
+def _slow(square: Tensor, fluid: Tensor | None, at_rest: float) -> Tensor:
+    """Where squares ``(batch, time, component, *space)`` are small beside their sum's mean over the fluid."""
+    weights = None if fluid is None else fluid.to(square.dtype)
+    speed_square = box_mean(square, weights).to(square.dtype).sum(-1, keepdim=True)
+    return square <= at_rest**2 * speed_square.reshape(*speed_square.shape, *(1,) * (square.ndim - 3))
 
 
 def _ends(grid: Grid) -> list[tuple[int, int]]:
@@ -161,9 +198,12 @@ class DivergenceMetric(RolloutMetric):
     - components at the same points of an evenly spaced periodic box: spectral, by Parseval's identity;
     - components at the same points of any other box: `collocated_gradient`;
     - components on the faces that they cross (``velocity_x`` at ``face_x`` and so on): `staggered_gradient`, which
-      leaves out the last cell of each axis that is not periodic.
+      leaves out the last cell of each axis that is not periodic, since its upper face is not stored.
 
-    Cells whose stencil touches solid are left out. Another stencil than the solver's own finds a divergence in a truth
+    Of components at the same points, cells whose stencil touches solid are left out. On faces every cell of fluid
+    counts: a face that is closed by a solid cell (`open_faces`) has the velocity zero, whatever is stored there. So the
+    truth of a staggered solver has none but round-off next to bodies too, and what a prediction lets through a closed
+    face is told once, by `NoSlipMetric`. Another stencil than the solver's own finds a divergence in a truth
     that has none to its solver: the truth's number is what the stencil leaves. For white noise the relative number is
     about one over the root of the number of axes; where there is no solid it is at most that root. Differences cannot
     be better than their coordinates: in single precision these leave about 1e-7 times the number of points.
@@ -178,12 +218,12 @@ class DivergenceMetric(RolloutMetric):
 
     def __init__(self, plan: RolloutPlan) -> None:
         super().__init__(plan)
-        self.flow = _require_velocity(plan, "the divergence")
-        faces = tuple(f"face_{axis}" for axis in plan.metadata.grid.axis_names)
-        staggered = self.flow.locations == faces
+        self.flow = require_velocity(plan, "the divergence")
+        staggered = is_staggered(plan)
         if not staggered and set(self.flow.locations) not in ({"node"}, {"cell"}):
             raise ValueError(
-                f"Expected velocity components all at nodes, all in cells, or on {faces} but they are declared at "
+                f"Expected velocity components all at nodes, all in cells, or on "
+                f"{tuple(f'face_{axis}' for axis in plan.metadata.grid.axis_names)} but they are declared at "
                 f"{self.flow.locations}; correct the location of the channels."
             )
         self.spectral = not staggered and _is_spectral(plan)
@@ -196,7 +236,7 @@ class DivergenceMetric(RolloutMetric):
             self.gradient_sum = WaveSums(2 * squared[None], plan.shape)
         elif min(plan.shape) < 3:
             raise ValueError(f"Expected at least three points along each axis for the divergence but got {plan.shape}.")
-        for side in _SIDES:
+        for side in SIDES:
             self.add_curve(f"divergence_{side}")
             self.add_curve(f"gradient_{side}")
 
@@ -205,7 +245,7 @@ class DivergenceMetric(RolloutMetric):
         """Label of every output."""
         dims, text = ("trajectory", "lead_time"), "root mean square divergence of the"
         variables = {}
-        for side in _SIDES:
+        for side in SIDES:
             variables[f"divergence_{side}"] = Variable(dims, self.flow.vorticity_units, f"{text} {side}")
             variables[f"relative_divergence_{side}"] = Variable(
                 dims, "1", f"{text} {side}, relative to the rms of its velocity gradient"
@@ -246,6 +286,8 @@ class DivergenceMetric(RolloutMetric):
         axes = self.plan.metadata.grid.axes
         periods = [axis.period for axis in axes]
         if self._staggered:
+            if context.mask is not None:
+                velocity = torch.where(open_faces(context.mask, self.plan.periodic)[:, None], velocity, 0.0)
             return staggered_gradient(velocity, context.coordinates, periods, [axis.bounds for axis in axes])
         return collocated_gradient(velocity, context.coordinates, periods)
 
@@ -254,10 +296,10 @@ class DivergenceMetric(RolloutMetric):
         weights, mask = block.weights, block.context.mask
         if weights is None:
             return None, None
-        for axis, periodic in enumerate(self.plan.periodic, start=3):
-            if self._staggered and not periodic:
-                weights = weights.narrow(axis, 0, weights.shape[axis] - 1)
-        if mask is None:
+        if self._staggered:
+            for axis, periodic in enumerate(self.plan.periodic, start=3):
+                weights = weights if periodic else weights.narrow(axis, 0, weights.shape[axis] - 1)
+        if mask is None or self._staggered:  # closed faces are known, so that every cell of fluid has its stencil
             return weights, weights
         # A stencil that meets a marked point gives no number: the stencil itself says what it touches.
         marks = torch.zeros(mask.shape, device=mask.device).masked_fill(~mask.bool(), torch.nan)
@@ -269,10 +311,10 @@ class DivergenceMetric(RolloutMetric):
     def compute(self) -> dict[str, Tensor]:
         """All outputs by name; see `RolloutMetric`."""
         outputs = {}
-        for side in _SIDES:
+        for side in SIDES:
             divergence = self.curve(f"divergence_{side}").sqrt()
             outputs[f"divergence_{side}"] = divergence
-            outputs[f"relative_divergence_{side}"] = _ratio(divergence, self.curve(f"gradient_{side}").sqrt())
+            outputs[f"relative_divergence_{side}"] = ratio(divergence, self.curve(f"gradient_{side}").sqrt())
         return outputs
 
 
@@ -290,7 +332,7 @@ class IntegralMetric(RolloutMetric):
     def __init__(self, plan: RolloutPlan) -> None:
         super().__init__(plan)
         channels = len(plan.metadata.channels)
-        for side in _SIDES:
+        for side in SIDES:
             self.add_curve(f"mean_{side}", channels)
         self.add_curve("square", channels)
 
@@ -314,10 +356,10 @@ class IntegralMetric(RolloutMetric):
 
     def compute(self) -> dict[str, Tensor]:
         """All outputs by name; see `RolloutMetric`."""
-        prediction, truth = (self.curve(f"mean_{side}") for side in _SIDES)
+        prediction, truth = (self.curve(f"mean_{side}") for side in SIDES)
         scale = self.curve("square").mean(1, keepdim=True).sqrt()
         start = truth[:, :1]
-        return _compared("drift_integral", _ratio(prediction - start, scale), _ratio(truth - start, scale))
+        return _compared("drift_integral", ratio(prediction - start, scale), ratio(truth - start, scale))
 
 
 class EnergyDriftMetric(RolloutMetric):
@@ -346,7 +388,7 @@ class EnergyDriftMetric(RolloutMetric):
         self.quantities = ("energy", "enstrophy") if self.spectral and self.flow.collocated else ("energy",)
         if self.spectral:
             self.total = WaveSums(torch.ones(1, *plan.shape[:-1], plan.shape[-1] // 2 + 1), plan.shape)
-        for side in _SIDES:
+        for side in SIDES:
             self.add_curve(side, len(self.quantities))
 
     @property
@@ -384,7 +426,7 @@ class EnergyDriftMetric(RolloutMetric):
         """All outputs by name; see `RolloutMetric`."""
         prediction, truth = self.curve("prediction"), self.curve("truth")
         start = truth[:, :1]
-        drifts = (_ratio(side - start, start).unbind(-1) for side in (prediction, truth))
+        drifts = (ratio(side - start, start).unbind(-1) for side in (prediction, truth))
         outputs: dict[str, Tensor] = {}
         for name, of_prediction, of_truth in zip(self.quantities, *drifts, strict=True):
             outputs |= _compared(f"drift_{name}", of_prediction, of_truth)
@@ -460,7 +502,7 @@ class BudgetMetric(RolloutMetric):
         degrees = torch.ones(len(self.quantities), dtype=torch.float64)
         degrees[:2] = 2.0
         self.register_buffer("degrees", degrees, persistent=False)
-        for side in _SIDES:
+        for side in SIDES:
             self.add_curve(f"values_{side}", len(self.quantities))
             self.add_curve(f"rates_{side}", len(self.quantities))
 
@@ -555,10 +597,10 @@ class BudgetMetric(RolloutMetric):
         speed = (2 * (enstrophy if self.flow.given == "vorticity" else energy)).sqrt()
         scale = torch.cat([energy, enstrophy, speed.expand_as(start[..., 2:])], -1)
         residuals = []
-        for side in _SIDES:
+        for side in SIDES:
             values, rates = self.curve(f"values_{side}"), self.curve(f"rates_{side}")
             expected = cumulative_integral(rates.transpose(1, 2), self.plan.metadata.frame_interval).transpose(1, 2)
-            residuals.append(_ratio(values - values[:, :1] - expected, scale).unbind(-1))
+            residuals.append(ratio(values - values[:, :1] - expected, scale).unbind(-1))
         outputs: dict[str, Tensor] = {}
         for name, of_prediction, of_truth in zip(self.quantities, *residuals, strict=True):
             outputs |= _compared(f"budget_{name}", of_prediction, of_truth)
@@ -571,22 +613,27 @@ class FluxBalanceMetric(RolloutMetric):
     The net flux is relative to the truth's throughput, half of the integral of ``|u . n|`` over all ends of axes that
     are not periodic, mean over its frames. Where the truth's throughput vanishes (a closed box, a channel between
     walls), what a flow of the truth's rms velocity would carry through ends without walls takes its place. An end is
-    the plane of first or last points; of a component that is declared on faces it is the first or last face stored. Of
-    components in cells it lies half a cell inside, and the balance holds to that distance only.
+    the plane of first or last nodes. Of staggered components the high end is not stored, and no center of a cell lies
+    on an end: `SectionBalanceMetric` measures such data.
 
     Args:
         plan: what is going to be measured.
 
     Raises:
-        ValueError: if the data hold no velocity, or all axes are periodic.
+        ValueError: if the data hold no velocity at nodes, or all axes are periodic.
     """
 
     def __init__(self, plan: RolloutPlan) -> None:
         super().__init__(plan)
-        self.flow = _require_velocity(plan, "the flux balance")
-        _require_boundary(plan, "the flux balance")
+        self.flow = require_velocity(plan, "the flux balance")
+        require_boundary(plan, "the flux balance")
+        if set(self.flow.locations) != {"node"}:
+            raise ValueError(
+                f"Expected velocity components at nodes for the flux balance but they are declared at "
+                f"{self.flow.locations}, of which no end of the box is stored; SectionBalanceMetric measures them."
+            )
         ends = 2 * plan.periodic.count(False)
-        for side in _SIDES:
+        for side in SIDES:
             self.add_curve(f"rates_{side}", ends)
         self.add_curve("scale")
 
@@ -599,7 +646,7 @@ class FluxBalanceMetric(RolloutMetric):
         ends = ("trajectory", "lead_time", "boundary")
         variables = {
             f"flow_rate_{side}": Variable(ends, units, f"flow rate of the {side} along the axis through an end of it")
-            for side in _SIDES
+            for side in SIDES
         }
         variables["flow_rate_error"] = Variable(
             ends, "1", "magnitude of the flow rate's error, relative to the truth's throughput"
@@ -608,7 +655,7 @@ class FluxBalanceMetric(RolloutMetric):
             f"flux_imbalance_{side}": Variable(
                 ends[:2], "1", f"magnitude of the net volume flux of the {side}, relative to the truth's throughput"
             )
-            for side in _SIDES
+            for side in SIDES
         }
         return variables
 
@@ -642,28 +689,31 @@ class FluxBalanceMetric(RolloutMetric):
         # The truth comes last: this is its throughput.
         throughput = gross.sum(-1) / 2
         open_box = block.mean(velocity.square()).sum(-1).sqrt() * areas.sum(-1) / 2
-        self.write("scale", torch.where(throughput > _AT_REST * open_box, throughput, open_box), block)
+        self.write("scale", torch.where(throughput > AT_REST * open_box, throughput, open_box), block)
 
     def compute(self) -> dict[str, Tensor]:
         """All outputs by name; see `RolloutMetric`."""
         scale = self.curve("scale").mean(1, keepdim=True)
-        rates = {side: self.curve(f"rates_{side}") for side in _SIDES}
+        rates = {side: self.curve(f"rates_{side}") for side in SIDES}
         outputs = {f"flow_rate_{side}": values for side, values in rates.items()}
         error = (rates["prediction"] - rates["truth"]).abs()
-        outputs["flow_rate_error"] = _ratio(error, scale.unsqueeze(-1))
+        outputs["flow_rate_error"] = ratio(error, scale.unsqueeze(-1))
         for side, values in rates.items():
             net = values[..., 1::2].sum(-1) - values[..., ::2].sum(-1)
-            outputs[f"flux_imbalance_{side}"] = _ratio(net.abs(), scale)
+            outputs[f"flux_imbalance_{side}"] = ratio(net.abs(), scale)
         return outputs
 
 
 class NoSlipMetric(RolloutMetric):
-    """Root mean square velocity at `solid_points`, relative to the truth's over the fluid.
+    """Root mean square velocity at `solid_points`, or through `solid_faces`, relative to the truth's over the fluid.
 
     Solid is what lies outside the mask, and boundary points at which the truth is at rest in the same frame: data do
     not say which boundaries are walls, and a moving lid, an inlet or an outlet is no violation. In a frame without such
     a point nothing was measured, and the number is NaN. A number below ``at_rest`` is no finding: as much is allowed to
     the truth's own walls. Centers of cells lie on no wall; of data there only the outside of a mask is measured.
+
+    Of components on the faces that they cross it is the velocity through closed faces: all those of solid cells, and
+    the stored ones of walls, which are at the low ends of axes. A staggered velocity along a wall is not stored.
 
     Args:
         plan: what is going to be measured.
@@ -671,21 +721,23 @@ class NoSlipMetric(RolloutMetric):
             stored wall holds what interpolation left there, about 1e-5, and a lid or an inlet is far above.
 
     Raises:
-        ValueError: if the data hold no velocity at common points, have neither mask nor boundary, or live in cells
-            without a mask; or ``at_rest`` is negative, or one and more.
+        ValueError: if the components of the velocity live neither at the same points nor each on the faces that it
+            crosses, the data have neither mask nor boundary, or live in cells without a mask; or ``at_rest`` is
+            negative, or one and more.
     """
 
-    def __init__(self, plan: RolloutPlan, at_rest: float = _AT_REST) -> None:
+    def __init__(self, plan: RolloutPlan, at_rest: float = AT_REST) -> None:
         super().__init__(plan)
-        self.flow = _require_velocity(plan, "the no-slip condition")
+        self.flow = require_velocity(plan, "the no-slip condition")
         if not plan.masked:
-            _require_boundary(plan, "the no-slip condition")
-        if not self.flow.collocated:
+            require_boundary(plan, "the no-slip condition")
+        self._staggered = is_staggered(plan)
+        if not (self.flow.collocated or self._staggered):
             raise ValueError(
-                f"Expected velocity components at the same points for the no-slip condition but they are declared at "
-                f"{self.flow.locations}; leave this metric out of the suite."
+                f"Expected velocity components at the same points, or each on the faces that it crosses, for the "
+                f"no-slip condition but they are declared at {self.flow.locations}; leave this metric out of the suite."
             )
-        self._cells = self.flow.locations[0] != "node"
+        self._cells = not self._staggered and self.flow.locations[0] != "node"
         if self._cells and not plan.masked:
             raise ValueError(
                 f"Expected velocity components at nodes, or a mask, for the no-slip condition but they are declared at "
@@ -693,44 +745,55 @@ class NoSlipMetric(RolloutMetric):
             )
         _check_at_rest(at_rest)
         self.at_rest = at_rest
-        for name in (*_SIDES, "speed"):
+        for name in (*SIDES, "speed"):
             self.add_curve(name)
 
     @property
     def variables(self) -> dict[str, Variable]:
         """Label of every output."""
-        text = "rms velocity at solid points, relative to the truth's in the fluid"
+        text = "rms velocity through closed faces" if self._staggered else "rms velocity at solid points"
+        text = f"{text}, relative to the truth's in the fluid"
         return {
             f"no_slip_violation_{side}": Variable(("trajectory", "lead_time"), "1", f"{text}, of the {side}")
-            for side in _SIDES
+            for side in SIDES
         }
 
     @property
     def scores(self) -> dict[str, Score]:
         """Mean over lead times."""
-        text = "rms velocity at solid points over the truth's rms velocity, mean over lead times"
+        text = "rms velocity at solid points or faces over the truth's rms velocity, mean over lead times"
         return {"no_slip_violation": Score("no_slip_violation_prediction", text)}
 
     def update(self, block: Block) -> None:
         """Measure one block; see `RolloutMetric`."""
-        grid, mask = self.plan.metadata.grid, block.context.mask
-        solid = solid_points(block.target.velocity, grid, mask, cells=self._cells, at_rest=self.at_rest)
-        space = tuple(range(3, solid.ndim))
-        count = solid.sum(space)
+        grid, mask, truth = self.plan.metadata.grid, block.context.mask, block.target.velocity
+        if self._staggered:
+            solid = solid_faces(truth, grid, mask, at_rest=self.at_rest)
+            speed = block.mean(torch.where(solid, 0.0, truth.square()))
+        else:
+            solid = solid_points(truth, grid, mask, cells=self._cells, at_rest=self.at_rest)
+            speed = block.mean(truth.square())
+        # Faces are counted one by one, points with all components of their velocity.
+        everything = tuple(range(2, solid.ndim))
+        count = solid.sum(everything)
         for side, fields in block.sides:
-            square = fields.velocity.square().sum(2, keepdim=True)
-            total = torch.where(solid, square, 0.0).sum(space)
+            total = torch.where(solid, fields.velocity.square(), 0.0).sum(everything)
             # Nothing over nothing is NaN: where no point is solid, nothing was measured.
-            self.write(side, (total / count)[..., 0], block)
-        self.write("speed", block.mean(block.target.velocity.square()).sum(-1), block)
+            self.write(side, total / count, block)
+        self.write("speed", speed.sum(-1), block)
 
     def compute(self) -> dict[str, Tensor]:
         """All outputs by name; see `RolloutMetric`."""
         speed = self.curve("speed")
-        return {f"no_slip_violation_{side}": _ratio(self.curve(side), speed).sqrt() for side in _SIDES}
+        return {f"no_slip_violation_{side}": ratio(self.curve(side), speed).sqrt() for side in SIDES}
 
 
-def _require_velocity(plan: RolloutPlan, what: str) -> Flow:
+def require_velocity(plan: RolloutPlan, what: str) -> Flow:
+    """The flow of data that hold a velocity.
+
+    Raises:
+        ValueError: if they hold none, naming ``what`` needs it.
+    """
     flow = require_flow(plan.metadata, what)
     if flow.given != "velocity":
         raise ValueError(
@@ -745,7 +808,12 @@ def _check_at_rest(at_rest: float) -> None:
         raise ValueError(f"Expected at_rest from zero up to one, a share of the rms speed, but got {at_rest}.")
 
 
-def _require_boundary(plan: RolloutPlan, what: str) -> None:
+def require_boundary(plan: RolloutPlan, what: str) -> None:
+    """Refuse data without an end.
+
+    Raises:
+        ValueError: if all axes are periodic, naming ``what`` needs another.
+    """
     if all(plan.periodic):
         raise ValueError(f"Expected an axis that is not periodic for {what}; leave this metric out of the suite.")
 
@@ -760,7 +828,7 @@ def _squared(waves: Sequence[Tensor]) -> Tensor:
     return sum((wave.square() for wave in waves), start=torch.zeros((), dtype=torch.float64))
 
 
-def _ratio(value: Tensor, scale: Tensor) -> Tensor:
+def ratio(value: Tensor, scale: Tensor) -> Tensor:
     """Zero where the value is, also relative to nothing."""
     return torch.where(value == 0, 0.0, value / scale)
 
@@ -774,5 +842,5 @@ def _compared_variables(
     name: str, meaning: str, dims: tuple[str, ...] = ("trajectory", "lead_time")
 ) -> dict[str, Variable]:
     """Labels of what `_compared` gives."""
-    variables = {f"{name}_{side}": Variable(dims, "1", f"{meaning}, of the {side}") for side in _SIDES}
+    variables = {f"{name}_{side}": Variable(dims, "1", f"{meaning}, of the {side}") for side in SIDES}
     return variables | {f"{name}_error": Variable(dims, "1", f"{meaning}, of the prediction less that of the truth")}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from pdesurrogate.metrics.base import RolloutMetric
+from pdesurrogate.metrics.centerlines import CenterlineMetric
 from pdesurrogate.metrics.channel import ChannelHistoryMetric, ChannelMetric
 from pdesurrogate.metrics.conservation import (
     BudgetMetric,
@@ -20,8 +21,10 @@ from pdesurrogate.metrics.conservation import (
 )
 from pdesurrogate.metrics.correlations import AutocorrelationMetric, StructureFunctionMetric, TwoPointMetric
 from pdesurrogate.metrics.errors import BandErrorMetric, BoundaryErrorMetric, ErrorMetric, SobolevErrorMetric
+from pdesurrogate.metrics.forces import ForceMetric
 from pdesurrogate.metrics.line_spectra import LineSpectrumMetric
 from pdesurrogate.metrics.plan import RolloutPlan
+from pdesurrogate.metrics.sections import SectionBalanceMetric
 from pdesurrogate.metrics.spectra import SpectrumMetric
 from pdesurrogate.metrics.statistics import DensityMetric, MomentsMetric
 from pdesurrogate.metrics.uncertainty import EnsembleMetric, GaussianMetric
@@ -42,7 +45,10 @@ _METRICS: dict[str, Callable[[RolloutPlan], RolloutMetric]] = {
     "budget": BudgetMetric,
     "divergence": DivergenceMetric,
     "flux_balance": FluxBalanceMetric,
+    "section_balance": SectionBalanceMetric,
     "no_slip": NoSlipMetric,
+    "forces": ForceMetric,
+    "centerlines": CenterlineMetric,
     "vortices": VortexMetric,
     "channel": ChannelMetric,
     "channel_history": ChannelHistoryMetric,
@@ -120,8 +126,11 @@ def channel(plan: RolloutPlan) -> Metrics:
 
 
 def enclosed_2d(plan: RolloutPlan) -> Metrics:
-    """Errors, also on the boundary, flow rates, walls, statistics, in a box with walls, inlets, outlets or bodies."""
-    return {**_errors(plan), **_fitting(plan, "divergence", "flux_balance", "no_slip"), **_statistics(plan)}
+    """Errors, also on the boundary, flow rates, walls, forces, centerlines, statistics, in a box with walls, inlets,
+    outlets or bodies.
+    """
+    flow = _fitting(plan, "divergence", "flux_balance", "section_balance", "no_slip", "forces", "centerlines")
+    return {**_errors(plan), **flow, **_statistics(plan)}
 
 
 def scalar_1d(plan: RolloutPlan) -> Metrics:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from pdesurrogate._lazy import lazy_face
 
 if TYPE_CHECKING:
+    from pdesurrogate.physics.box_poisson import BoxPoisson, ClosedFaces
     from pdesurrogate.physics.coarse_graining import Coarsening
     from pdesurrogate.physics.displacement import Displacement, local_displacement, phase_correlation
     from pdesurrogate.physics.finite_difference import derivative, staggered_derivative
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     from pdesurrogate.physics.staggered_channel import ChannelGrid, ChannelPoisson, stretched_faces
 
 __all__ = [
+    "BoxPoisson",
     "Burgers",
     "ChannelGrid",
     "ChannelPoisson",
+    "ClosedFaces",
     "Coarsening",
     "Diffusion",
     "Displacement",
@@ -60,9 +63,11 @@ __all__ = [
 __getattr__, __dir__ = lazy_face(
     __name__,
     {
+        "BoxPoisson": "box_poisson",
         "Burgers": "gpme",
         "ChannelGrid": "staggered_channel",
         "ChannelPoisson": "staggered_channel",
+        "ClosedFaces": "box_poisson",
         "Coarsening": "coarse_graining",
         "Diffusion": "gpme",
         "Displacement": "displacement",

@@ -17,12 +17,13 @@ from torch import Tensor
 from pdesurrogate.physics.spectral import angular_wavenumbers, half_spectrum_weights, squared_magnitude
 
 
-def weighted_mean(values: Tensor, weights: Sequence[Tensor]) -> Tensor:
+def weighted_mean(values: Tensor, weights: Sequence[Tensor], mask: Tensor | None = None) -> Tensor:
     """Mean over the trailing space axes with tensor-product quadrature weights.
 
     Args:
         values: ``(batch, ..., *space)``.
         weights: one tensor per space axis, ``(n,)`` or ``(batch, n)``, as `Grid.quadrature_weights` gives them.
+        mask: ``(batch, *space)``, true where there is fluid: the mean is over it alone.
 
     Returns:
         ``(batch, ...)``.
@@ -30,7 +31,13 @@ def weighted_mean(values: Tensor, weights: Sequence[Tensor]) -> Tensor:
     Example:
         >>> weighted_mean(torch.tensor([[1.0, 3.0]]), [torch.tensor([3.0, 1.0])])
         tensor([1.5000])
+        >>> weighted_mean(torch.tensor([[1.0, 3.0]]), [torch.tensor([3.0, 1.0])], torch.tensor([[False, True]]))
+        tensor([3.])
     """
+    if mask is not None:
+        fluid = mask.reshape(len(mask), *(1,) * (values.ndim - mask.ndim), *mask.shape[1:])
+        share = weighted_mean(fluid.to(values.dtype), weights)
+        return weighted_mean(torch.where(fluid, values, 0.0), weights) / share
     for weight in reversed(list(weights)):
         weight = (weight / weight.sum(-1, keepdim=True)).to(values.dtype)
         if weight.ndim == 2:

@@ -525,4 +525,4 @@ def _mean_squares(prediction: Tensor, target: Tensor, context: Context, grid: Gr
     weights = grid.quadrature_weights(context.coordinates)
     error = (prediction - target).square()
     size = target.square()
-    return weighted_mean(error, weights), weighted_mean(size, weights)
+    return weighted_mean(error, weights, context.mask), weighted_mean(size, weights, context.mask)

@@ -158,7 +158,7 @@ def head_distance(weights: Tensor) -> Tensor:
 
 def _mean(values: Tensor, context: Context, grid: Grid) -> Tensor:
     """Over samples, frames, channels and space, by its weights."""
-    return weighted_mean(values, grid.quadrature_weights(context.coordinates)).mean()
+    return weighted_mean(values, grid.quadrature_weights(context.coordinates), context.mask).mean()
 
 
 def _unfit(wanted: str, head: str, forecast: Distribution) -> ValueError:

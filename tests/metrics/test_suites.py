@@ -18,14 +18,16 @@ FACES = ("face_x", "face_y", "face_z")
 ALWAYS = {"errors", "integrals", "moments", "density", "autocorrelation"}
 
 
-def flow_plan(axes, walls="", locations=None, further=(), sizes=SIZES, attributes=None, **options):
+def flow_plan(
+    axes, walls="", locations=None, further=(), sizes=SIZES, attributes=None, parameters=(), frames=3, **options
+):
     """A velocity along ``axes``; those in ``walls`` are not periodic."""
     grid = Grid(tuple(Axis(name, period=None if name in walls else PERIODS[name]) for name in axes))
     locations = ("node",) * len(axes) if locations is None else locations
     velocity = (Channel(f"velocity_{name}", location=where) for name, where in zip(axes, locations, strict=True))
-    metadata = Metadata("flow", grid, (*velocity, *further), 0.1, attributes=attributes or {})
+    metadata = Metadata("flow", grid, (*velocity, *further), 0.1, parameters, attributes=attributes or {})
     lines = tuple((torch.arange(sizes[name]) + 0.5).double() * (PERIODS[name] / sizes[name]) for name in axes)
-    return RolloutPlan(metadata, 2, 3, lines, **options)
+    return RolloutPlan(metadata, 2, frames, lines, **options)
 
 
 CASES = {
@@ -33,14 +35,41 @@ CASES = {
     "staggered cavity": (
         flow_plan("xy", walls="xy", locations=FACES[:2]),
         "enclosed_2d",
-        {"divergence", "flux_balance", "boundary_errors"},
-        {"no_slip": "same points", "vortices": "exactly one axis", "channel": "exactly one axis"},
+        {"divergence", "section_balance", "no_slip", "centerlines", "boundary_errors"},
+        {"flux_balance": "at nodes", "forces": "mask", "vortices": "exactly one axis", "channel": "exactly one axis"},
     ),
     "staggered channel": (
         flow_plan("xyz", walls="y", locations=FACES),
         "channel",
         {"channel", "channel_history", "line_spectra", "divergence", "vortices", "two_point"},
-        {"no_slip": "same points"},
+        {"forces": "a plane flow", "centerlines": "two axes"},
+    ),
+    "staggered flow past a body": (
+        flow_plan(
+            "xy",
+            walls="xy",
+            locations=FACES[:2],
+            sizes={"x": 14, "y": 12},
+            further=(Channel("pressure", location="cell"),),
+            parameters=("density", "dynamic_viscosity", "inlet_velocity", "radius"),
+            frames=9,
+            masked=True,
+        ),
+        "enclosed_2d",
+        {"divergence", "section_balance", "no_slip", "forces", "centerlines"},
+        {"flux_balance": "at nodes", "spectra": "mask"},
+    ),
+    "cavity at nodes": (
+        flow_plan("xy", walls="xy"),
+        "enclosed_2d",
+        {"divergence", "flux_balance", "section_balance", "no_slip", "centerlines"},
+        {"forces": "mask"},
+    ),
+    "velocity in cells of different boxes": (
+        flow_plan("xy", walls="xy", locations=("cell", "cell"), masked=True, shared_grid=False),
+        "enclosed_2d",
+        {"divergence", "section_balance", "no_slip", "centerlines"},
+        {"flux_balance": "at nodes", "forces": "'pressure'"},
     ),
     "masked box": (
         flow_plan("xyz", masked=True),
@@ -103,11 +132,15 @@ def random_block(plan):
     generator = torch.Generator().manual_seed(3)
     shape = (plan.trajectories, plan.frames, len(plan.metadata.channels), *plan.shape)
     prediction, target = (torch.randn(shape, generator=generator) for _ in range(2))
+    if not plan.periodic[-1]:
+        target[..., 0] = 0.0  # a wall
     context = context_of(plan, plan.trajectories)
     if plan.masked:
         mask = torch.ones(plan.trajectories, *plan.shape, dtype=torch.bool)
-        mask[:, 2:4, 3:6] = False
+        mask[:, 3:5, 3:6] = False
         context = context._replace(mask=mask)
+    if plan.metadata.parameters:
+        context = context._replace(parameters=torch.ones(plan.trajectories, len(plan.metadata.parameters)))
     if not plan.shared_grid:
         scale = torch.tensor([[1.0], [0.9]])
         context = context._replace(coordinates=tuple(scale * points for points in context.coordinates))
