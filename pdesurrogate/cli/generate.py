@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 
@@ -18,6 +19,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, metavar="DIR", help="directory for train.nc, val.nc, test.nc")
     parser.add_argument("--shards", type=int, default=1, metavar="N", help="split the work into N shards")
     parser.add_argument("--shard", type=int, default=0, metavar="I", help="make shard I, counted from 0")
+    parser.add_argument(
+        "--skip-bad-cases",
+        action="store_true",
+        help="leave out cases that the simulator refuses, in place of an error before the run",
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ...; default: a GPU if there is one")
     return parser
 
@@ -41,10 +47,26 @@ def main(argv: list[str]) -> int:
             device=device,
             progress=progress,
             watch=progress.say,
+            refused_cases="drop" if arguments.skip_bad_cases else "raise",
         )
     for file in files:
         print(file)
+    for line in _dropped(files):
+        print(line)
     return 0
+
+
+def _dropped(files: Sequence[Path]) -> Iterator[str]:
+    """A line for each case that was dropped."""
+    from pdesurrogate.data.archive import Archive
+
+    for file in files:
+        archive = Archive(file)
+        for split in archive.splits:
+            cases = archive.cases(split)
+            for number, reason in archive.dropped(split).items():
+                name = f"{cases[number].name} ({cases[number].subset})" if number in cases else f"trajectory {number}"
+                yield f"dropped from {file.name}: {name}, number {number}: {reason}"
 
 
 def _recipe_path(given: str) -> Path:

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 from pdesurrogate._lazy import lazy_face
 
 if TYPE_CHECKING:
+    from pdesurrogate.simulators.cases import CaseOf, Sweep
     from pdesurrogate.simulators.channel.flow import ChannelFlow
+    from pdesurrogate.simulators.enclosed.flow import EnclosedFlow
     from pdesurrogate.simulators.forcing import DiagonalForcing, KolmogorovForcing
     from pdesurrogate.simulators.generation.restart import FromRestart
     from pdesurrogate.simulators.gpme_samples import GpmeSamples
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ETDRK4",
+    "CaseOf",
     "ChannelFlow",
     "DiagonalForcing",
+    "EnclosedFlow",
     "FilteredVelocity",
     "FromRestart",
     "GaussianRandomField",
@@ -36,6 +40,7 @@ __all__ = [
     "RK2CrankNicolson",
     "RK4CrankNicolson",
     "Recipe",
+    "Sweep",
     "TaylorGreen",
     "VelocityAndScalar",
     "generate",
@@ -47,9 +52,11 @@ __all__ = [
 __getattr__, __dir__ = lazy_face(
     __name__,
     {
+        "CaseOf": "cases",
         "ChannelFlow": "channel.flow",
         "DiagonalForcing": "forcing",
         "ETDRK4": "time_schemes",
+        "EnclosedFlow": "enclosed.flow",
         "FilteredVelocity": "random_fields",
         "FromRestart": "generation.restart",
         "GaussianRandomField": "random_fields",
@@ -61,6 +68,7 @@ __getattr__, __dir__ = lazy_face(
         "RK2CrankNicolson": "time_schemes",
         "RK4CrankNicolson": "time_schemes",
         "Recipe": "recipe",
+        "Sweep": "cases",
         "TaylorGreen": "random_fields",
         "VelocityAndScalar": "passive_scalar",
         "generate": "recipe",

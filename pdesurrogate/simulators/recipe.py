@@ -4,6 +4,9 @@ Trajectories are computed in fixed blocks that are always computed whole, each w
 results depend on the batch size in the last bits and chaos amplifies them. Shards own whole blocks. Long blocks leave
 restarts. So a set that was interrupted and continued, or made in shards, is bit-equal to one made in one go on the same
 machine.
+
+Trajectories may be cases, each with its own parameters, extents and geometry. One that blows up is dropped; its block
+still computes all others as if it had not been.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,14 +31,19 @@ from torch import Tensor, nn
 from pdesurrogate.data.archive import SPLITS, Archive, ArchiveWriter, archive_path
 from pdesurrogate.fields.grid import Metadata
 from pdesurrogate.simulators.generation.block_run import RESTART_INTERVAL, BlockRun, Schedule
+from pdesurrogate.simulators.generation.members import CaseTable, GatheredByCase, Members, NoneLeftError
 from pdesurrogate.simulators.generation.protocols import (
     Block,
+    Cases,
+    CaseSimulator,
+    Gathering,
     Monitored,
     Reduction,
     Simulator,
     Start,
     StoredFrames,
     StreamingStatistics,
+    Varied,
 )
 from pdesurrogate.simulators.generation.restart import (
     FROM_RESTART,
@@ -44,7 +53,7 @@ from pdesurrogate.simulators.generation.restart import (
     save_whole,
 )
 from pdesurrogate.simulators.generation.run_log import RunLog
-from pdesurrogate.simulators.generation.stored_frames import AsSimulated, SpectralCut
+from pdesurrogate.simulators.generation.stored_frames import AsSimulated, CasesAsSimulated, SpectralCut
 from pdesurrogate.simulators.random_fields import InitialCondition
 
 # Raise it when the same recipe gives other fields than before: content hashes cover it.
@@ -67,16 +76,17 @@ class Trajectories:
             raise ValueError(f"Expected counts >= 0, at least one of them positive, but got {self}.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """All that determines a generated data set.
 
     Attributes:
         name: of the data set.
-        simulator: the solver, with its resolution and time step.
+        simulator: the solver, with its resolution and time step; the base case of a set of cases.
         initial_condition: where trajectories start.
         frames: stored frames of each trajectory.
-        trajectories: of each split.
+        trajectories: of each split; or else
+        cases: of each split, one trajectory each, where the simulator is `Varied`.
         seed: of the whole set.
         warm_up: physical time simulated before the first stored frame; a multiple of the time step.
         resolution: stored points along each axis, cut spectrally; as simulated if not given.
@@ -89,7 +99,8 @@ class Recipe:
     simulator: Simulator
     initial_condition: InitialCondition | Start
     frames: int
-    trajectories: Trajectories
+    trajectories: Trajectories | None = None
+    cases: Cases | None = None
     seed: int
     warm_up: float = 0.0
     resolution: int | None = None
@@ -115,13 +126,39 @@ class Recipe:
             )
         if self.resolution is not None and self.reduction is not None:
             raise ValueError("Expected a resolution or a reduction but got both; leave one of them out.")
-        blocks = sum(math.ceil(getattr(self.trajectories, split) / self.block) for split in SPLITS)
+        self._check_cases()
+        blocks = sum(math.ceil(count / self.block) for count in self.counts.values())
         if isinstance(self.initial_condition, FromRestart) and blocks > 1:
             raise ValueError(
                 f"Expected one block of trajectories from a restart but got {blocks}, which would all be the same; "
                 "make each block a data set of its own."
             )
         self._check_statistics()
+
+    def _check_cases(self) -> None:
+        if (self.trajectories is None) == (self.cases is None):
+            raise ValueError(f"Expected either trajectories or cases but got {'both' if self.cases else 'none'}.")
+        if self.cases is None:
+            return
+        if not isinstance(self.simulator, Varied):
+            raise ValueError(
+                f"Expected a simulator whose parameters may differ from case to case but "
+                f"{type(self.simulator).__name__} has no of_cases; use trajectories in place of cases."
+            )
+        if self.resolution is not None:
+            raise ValueError("Expected no resolution with cases, whose boxes may differ; use a reduction.")
+        every = [case for split in SPLITS for case in self.cases.of(split)]
+        names = [case.name for case in every]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if not every or doubled:
+            raise ValueError(f"Expected at least one case, each name once, but got {len(every)}; again: {doubled}.")
+        known = self.simulator.parameter_names
+        for case in every:
+            unknown = [name for name in case.parameters if name not in known]
+            if unknown:
+                raise ValueError(
+                    f"Expected parameters among {known} but {case.name} of the subset {case.subset!r} names {unknown}."
+                )
 
     def _check_statistics(self) -> None:
         if self.statistics is None:
@@ -147,8 +184,31 @@ class Recipe:
         return Schedule(self.warm_up_steps, self.frames, self.simulator.steps_per_frame, every)
 
     @property
+    def counts(self) -> dict[str, int]:
+        """Trajectories of each split."""
+        if self.cases is not None:
+            return {split: len(self.cases.of(split)) for split in SPLITS}
+        return {split: getattr(self.trajectories, split) for split in SPLITS}
+
+    @cached_property
+    def case_table(self) -> CaseTable | None:
+        """All cases, each built once when it is asked for; ``None`` for a set of plain trajectories.
+
+        Raises:
+            ValueError: if what the simulator makes of them does not fit into one data set.
+        """
+        if self.cases is None:
+            return None
+        by_split = {split: self.cases.of(split) for split in SPLITS}
+        return CaseTable.build(self.simulator, by_split, self.stored_frames_of, self.stored_frames.coordinates)
+
+    def stored_frames_of(self, simulator: CaseSimulator) -> StoredFrames:
+        """What archives hold of a state of cases."""
+        return CasesAsSimulated(simulator) if self.reduction is None else self.reduction.on(simulator)
+
+    @property
     def stored_frames(self) -> StoredFrames:
-        """What archives hold of a state."""
+        """What archives hold of a state; of the base case, if there are cases."""
         if self.reduction is not None:
             return self.reduction.on(self.simulator)
         return AsSimulated(self.simulator) if self.resolution is None else SpectralCut(self.simulator, self.resolution)
@@ -157,7 +217,7 @@ class Recipe:
     def metadata(self) -> Metadata:
         """Of the data set that this recipe makes."""
         stored = self.stored_frames
-        return Metadata(
+        metadata = Metadata(
             self.name,
             self.simulator.grid,
             stored.channels,
@@ -165,12 +225,14 @@ class Recipe:
             parameters=tuple(self.simulator.parameters_by_name),
             attributes=dict(stored.attributes),
         )
+        return metadata if self.case_table is None else self.case_table.placed(metadata)
 
-    def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Initial states ``(count, channel, *space)``, on the generator's device."""
+    def draw(self, count: int, generator: torch.Generator, simulator: Simulator | None = None) -> Tensor:
+        """Initial states ``(count, channel, *space)``, on the generator's device; ``simulator`` is that of cases."""
+        simulator = simulator or self.simulator
         if isinstance(self.initial_condition, Start):
-            return self.initial_condition.start(self.simulator, count, generator)
-        return self.initial_condition.sample(count, self.simulator.shape, self.simulator.grid.periods, generator)
+            return self.initial_condition.start(simulator, count, generator)
+        return self.initial_condition.sample(count, simulator.shape, simulator.grid.periods, generator)
 
 
 def load_recipe(path: str | Path) -> tuple[Recipe, dict[str, Any]]:
@@ -236,6 +298,7 @@ def generate(
     progress: Progress | None = None,
     watch: Watch | None = None,
     restart_interval: float = RESTART_INTERVAL,
+    refused_cases: Literal["raise", "drop"] = "raise",
 ) -> list[Path]:
     """Make the data set, or one shard of it, below the directory ``out``; continues what an earlier run left.
 
@@ -253,18 +316,23 @@ def generate(
         progress: called with (frames done, frames in all).
         watch: called with the latest of a simulator that is looked at, in words.
         restart_interval: seconds between restarts, besides the one after the warm-up; see `BlockRun`.
+        refused_cases: what to do with cases that the simulator refuses when they are built. One that fails later is
+            always dropped, with a warning; `Archive.dropped` names all that were.
 
     Returns:
         The files, whether made now or before.
 
     Raises:
-        ValueError: for a shard that is out of range, other data in ``out``, an unstable simulation or a full disk.
+        ValueError: for a shard that is out of range, other data in ``out``, cases that are refused, an unstable
+            simulation that is no case, a split of which no case is left, or a full disk.
     """
     if shards < 1:
         raise ValueError(f"Expected --shards of at least 1 but got {shards}.")
     if not 0 <= shard < shards:
         raise ValueError(f"Expected --shard from 0 to {shards - 1} with --shards {shards} but got {shard}.")
     out = Path(out)
+    if recipe.case_table is not None and refused_cases == "raise":
+        recipe.case_table.require_none_refused()
     _write_recipe(plain, out)
     jobs = list(_jobs(recipe, out, shards, shard))
     if isinstance(recipe.simulator, nn.Module):
@@ -285,16 +353,19 @@ def generate(
             _require_same_content(path, plain)
             advance(len(numbers) * recipe.frames)
             continue
-        with _writer(recipe, plain, path, numbers) as writer:
+        split = blocks[0].split
+        with _writer(recipe, plain, path, split, numbers) as writer:
             first = 0
             for block in blocks:
                 count = len(block.trajectories)
                 if writer.complete[first : first + count].all():
                     advance(count * recipe.frames)
                 else:
-                    writer.write(first, making.frames(block, path, advance))
+                    making.fill(writer, first, block, advance)
                 making.clean(block)
                 first += count
+            if len(writer.dropped) == len(numbers):
+                _require_cases_elsewhere(path, split, _files_of(recipe, out, split, shards))
             writer.finish()
     making.finish([block for _, blocks in jobs for block in blocks], shards, shard)
     return [path for path, _ in jobs]
@@ -338,11 +409,59 @@ class _Making:
     restart_interval: float
     watch: Watch
 
-    def frames(self, block: Block, archive: Path, progress: Callable[[int], None]) -> Tensor:
-        """Run a block."""
-        recipe, simulator = self.recipe, self.recipe.simulator
+    def fill(self, writer: ArchiveWriter, first: int, block: Block, progress: Callable[[int], None]) -> None:
+        """Run a block and store it at the places from ``first`` on."""
+        if self.recipe.case_table is None:
+            frames = self._run(block, self.recipe.simulator, self.recipe.stored_frames, None, writer.path, progress)
+            writer.write(first, frames)
+            return
+        dropped = {
+            number - block.trajectories.start: reason
+            for number, reason in self.recipe.case_table.refused[block.split].items()
+            if number in block.trajectories
+        }
+        members = self._members(self.recipe.case_table, block, dropped)
+        if members is None:
+            progress(len(dropped) * self.recipe.frames)
+            self._save_statistics(block, {"cases": []})
+        else:
+            dropped = members.dropped
+            frames = self._run(block, members.simulator, members.stored, members, writer.path, progress)
+        for member in range(len(block.trajectories)):
+            if member in dropped:
+                writer.drop(first + member, dropped[member])
+            else:
+                writer.write(first + member, frames[member : member + 1])
+
+    def _members(self, table: CaseTable, block: Block, refused: dict[int, str]) -> Members | None:
+        """The cases of a block; ``None`` if all are refused."""
+        own = slice(block.trajectories.start, block.trajectories.stop)
+        simulator = self.recipe.simulator
+        assert isinstance(simulator, Varied)
+        try:
+            return Members(
+                simulator,
+                table.cases[block.split][own],
+                table.parameters[block.split][own],
+                self.recipe.stored_frames_of,
+                self.device,
+                refused,
+            )
+        except NoneLeftError:
+            return None
+
+    def _run(
+        self,
+        block: Block,
+        simulator: Simulator,
+        stored: StoredFrames,
+        members: Members | None,
+        archive: Path,
+        progress: Callable[[int], None],
+    ) -> Tensor:
+        recipe = self.recipe
         generator = block_generator(recipe.seed, block.split, block.number)
-        gathering = None if recipe.statistics is None else recipe.statistics.on(simulator)
+        gathering = self._gathering(simulator, members)
         log = None
         if isinstance(simulator, Monitored):
             log = RunLog(archive.with_name(f"{archive.stem}.log.csv"))
@@ -350,9 +469,9 @@ class _Making:
             block,
             simulator,
             recipe.schedule,
-            recipe.stored_frames,
+            stored,
             # Drawn on the CPU whatever the device, so that a seed means the same flow everywhere.
-            start=lambda: recipe.draw(len(block.trajectories), generator),
+            start=lambda: recipe.draw(len(block.trajectories), generator, simulator),
             restarts=self._restarts(block),
             device=self.device,
             log=log,
@@ -360,16 +479,33 @@ class _Making:
             restart_interval=self.restart_interval,
             progress=progress,
             watch=self.watch,
+            members=members,
         )
         try:
             with self._named_errors("a restart or the log"):
                 frames = run.frames()
-                if gathering is not None:
-                    save_whole(gathering.state_dict(), self._statistics_of(block))
         finally:
             if log is not None:
                 log.close()
+        if isinstance(gathering, GatheredByCase) and members is not None:
+            kept = [gathering.gatherings[member].state_dict() for member in members.kept]
+            self._save_statistics(block, {"cases": kept})
+        elif gathering is not None:
+            self._save_statistics(block, gathering.state_dict())
         return frames
+
+    def _gathering(self, simulator: Simulator, members: Members | None) -> Gathering | None:
+        statistics = self.recipe.statistics
+        if statistics is None:
+            return None
+        if members is None:
+            return statistics.on(simulator)
+        return GatheredByCase([statistics.on(members.alone(place)) for place in range(len(members.cases))])
+
+    def _save_statistics(self, block: Block, gathered: dict[str, Any]) -> None:
+        if self.recipe.statistics is not None:
+            with self._named_errors("the statistics"):
+                save_whole(gathered, self._statistics_of(block))
 
     def clean(self, block: Block) -> None:
         """Delete the restarts of a block that is written."""
@@ -381,7 +517,9 @@ class _Making:
         if self.recipe.statistics is None or not files or not all(file.exists() for file in files):
             return
         path = archive_path(self.out, "statistics", shard, shards)
-        gathered = [torch.load(file, weights_only=True) for file in files]
+        found = [torch.load(file, weights_only=True) for file in files]
+        by_case = self.recipe.cases is not None
+        gathered = [each for block in found for each in block["cases"]] if by_case else found
         with self._named_errors("the statistics"):
             self.recipe.statistics.save(self.recipe.simulator, gathered, str(path))
         for file in files:
@@ -421,10 +559,26 @@ def block_generator(seed: int, split: str, block: int) -> torch.Generator:
 def _jobs(recipe: Recipe, out: Path, shards: int, shard: int) -> Iterator[tuple[Path, list[Block]]]:
     """File and blocks of one shard. A split of fewer blocks than shards is cut into as many files as blocks."""
     for split in SPLITS:
-        blocks = list(_blocks(split, getattr(recipe.trajectories, split), recipe.block))
+        blocks = list(_blocks(split, recipe.counts[split], recipe.block))
         files = min(shards, len(blocks))
         if shard < files:
             yield archive_path(out, split, shard, files), blocks[shard::files]
+
+
+def _files_of(recipe: Recipe, out: Path, split: str, shards: int) -> list[Path]:
+    """All files of a split, whichever shard makes them."""
+    every = (job for shard in range(shards) for job in _jobs(recipe, out, shards, shard))
+    return [path for path, blocks in every if blocks[0].split == split]
+
+
+def _require_cases_elsewhere(path: Path, split: str, files: Sequence[Path]) -> None:
+    """Refuse a split without any case, whose last file this would be; other shards may have some, or be unfinished."""
+    others = [file for file in files if file != path]
+    if all(file.exists() and not Archive(file).numbers(split) for file in others):
+        raise ValueError(
+            f"Expected at least one case of {split} but every one was dropped; see the warnings, and change the cases "
+            "or the time step."
+        )
 
 
 def _blocks(split: str, count: int, size: int) -> Iterator[Block]:
@@ -432,8 +586,13 @@ def _blocks(split: str, count: int, size: int) -> Iterator[Block]:
         yield Block(split, number, range(start, min(start + size, count)))
 
 
-def _writer(recipe: Recipe, plain: dict[str, Any], path: Path, numbers: list[int]) -> ArchiveWriter:
-    values = torch.tensor(list(recipe.simulator.parameters_by_name.values()), dtype=torch.float64)
+def _writer(recipe: Recipe, plain: dict[str, Any], path: Path, split: str, numbers: list[int]) -> ArchiveWriter:
+    base = torch.tensor(list(recipe.simulator.parameters_by_name.values()), dtype=torch.float64)
+    values, masks, coordinates, cases = base.expand(len(numbers), -1), None, None, {}
+    if recipe.case_table is not None:
+        table = recipe.case_table
+        values, masks = table.values(split, numbers), table.masks(split, numbers)
+        coordinates, cases = table.coordinates(split, numbers), {"cases": table.listed(split, numbers)}
     times = recipe.warm_up + recipe.simulator.frame_interval * torch.arange(recipe.frames, dtype=torch.float64)
     return ArchiveWriter(
         path,
@@ -442,11 +601,14 @@ def _writer(recipe: Recipe, plain: dict[str, Any], path: Path, numbers: list[int
         times,
         len(numbers),
         numbers=numbers,
-        parameters=values.expand(len(numbers), -1),
+        parameters=values,
+        masks=masks,
+        case_coordinates=coordinates,
         attributes={
             "source": "pdesurrogate simulators",
             "recipe": json.dumps(plain, sort_keys=True),
             "content_hash": content_hash(plain),
+            **cases,
             **recipe.stored_frames.attributes,
         },
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from pdesurrogate.fields.grid import Channel, Grid
+from pdesurrogate.fields.trajectory import Context
+from pdesurrogate.simulators.cases import CaseOf
 
 
 class Simulator(Protocol):
@@ -35,6 +38,39 @@ class Simulator(Protocol):
 
     def advance(self, state: Tensor, steps: int) -> Tensor:
         """``steps`` time steps from ``state (batch, channel, *space)``."""
+        ...
+
+
+class CaseSimulator(Simulator, Protocol):
+    """A solver for a batch of exactly these cases: its states have one member for each of them."""
+
+    @property
+    def context(self) -> Context:
+        """Batched: coordinates ``(batch, n)`` of each axis in float64, parameters ``(batch, P)``, mask if there is one.
+
+        Parameters are in the order of `Simulator.parameters_by_name`, and the mask is ``(batch, *shape)``.
+        """
+        ...
+
+
+@runtime_checkable
+class Varied(Protocol):
+    """A simulator whose trajectories may differ in parameters, extents and geometry; by itself it is the base case."""
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """What a case is given by; the base case's values are among `Simulator.parameters_by_name`."""
+        ...
+
+    def of_cases(self, parameters: Tensor) -> CaseSimulator:
+        """The solver for a batch of cases, on a grid of the same shape, at the same time step and frame interval.
+
+        Args:
+            parameters: ``(batch, n)`` in float64, in the order of `parameter_names`.
+
+        Raises:
+            ValueError: naming a case that cannot be simulated, counted from 0 within the batch.
+        """
         ...
 
 
@@ -108,6 +144,24 @@ class StoredFrames(Protocol):
 
     def apply(self, state: Tensor) -> Tensor:
         """``(batch, channel, *stored)`` of a state ``(batch, channel, *space)``, on its device and in its precision."""
+        ...
+
+
+@runtime_checkable
+class Varying(StoredFrames, Protocol):
+    """Stored frames of a `CaseSimulator`: where they lie differs from member to member."""
+
+    @property
+    def context(self) -> Context:
+        """Batched, of a stored frame; see `CaseSimulator.context`. ``coordinates`` without a batch are nominal."""
+        ...
+
+
+class Cases(Protocol):
+    """Which cases a data set has: fixed lists, the same on every machine."""
+
+    def of(self, split: str) -> Sequence[CaseOf]:
+        """Cases of a split, in the order of its trajectories."""
         ...
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from pdesurrogate.simulators.generation.protocols import Simulator
-from pdesurrogate.simulators.generation.stored_frames import AsSimulated
+from pdesurrogate.simulators.generation.stored_frames import places
 
 _DIGEST_BYTES = 32
 # Hexadecimal digits of a digest that messages show and `FromRestart` needs at least.
@@ -186,8 +186,8 @@ class FromRestart:
         >>> from pdesurrogate.simulators.navier_stokes import NavierStokes2d
         >>> files = RestartFiles(Path(tempfile.mkdtemp()) / "run", {})
         >>> simulator = NavierStokes2d(8, viscosity=1e-2, frame_interval=0.1, steps_per_frame=1)
-        >>> places = list(AsSimulated(simulator).coordinates)
-        >>> files.save({"state": torch.ones(3, 1, 8, 8), "coordinates": places}, frames=torch.empty(3, 0))
+        >>> coordinates = list(places(simulator))
+        >>> files.save({"state": torch.ones(3, 1, 8, 8), "coordinates": coordinates}, frames=torch.empty(3, 0))
         >>> start = FromRestart(str(files.current), files.current.read_bytes()[-32:].hex())
         >>> start.start(simulator, 3, torch.Generator()).shape
         torch.Size([3, 1, 8, 8])
@@ -210,17 +210,18 @@ class FromRestart:
             state, found = contents["state"], contents["coordinates"]
         except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
             raise ValueError(f"Expected the restart {self.path} but it cannot be read: {error}.") from error
-        shape, places = (len(simulator.channels), *simulator.shape), AsSimulated(simulator).coordinates
+        shape = (len(simulator.channels), *simulator.shape)
         if state.shape[1:] != shape:
             raise ValueError(
                 f"Expected states of {list(shape)} channels and points but {self.path} holds {list(state.shape[1:])}; "
                 "the simulator must keep the grid of the restart."
             )
-        for axis, here, there in zip(simulator.grid.axes, places, found, strict=True):
-            if not torch.allclose(here, there):
-                raise ValueError(f"Expected the same points along {axis.name} as in {self.path} but they are others.")
         if count > len(state):
             raise ValueError(f"Expected a restart of at least {count} trajectories but {self.path} holds {len(state)}.")
+        for axis, here, there in zip(simulator.grid.axes, places(simulator), found, strict=True):
+            of_these = there[:count] if there.ndim == 2 else there  # cases have points of their own
+            if here.shape != of_these.shape or not torch.allclose(here.cpu(), of_these):
+                raise ValueError(f"Expected the same points along {axis.name} as in {self.path} but they are others.")
         return state[:count].to(generator.device, torch.float64)
 
 

@@ -7,8 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from pdesurrogate.fields.grid import Channel
+from pdesurrogate.fields.trajectory import Context
 from pdesurrogate.physics.spectral import resample
-from pdesurrogate.simulators.generation.protocols import Placed, Simulator
+from pdesurrogate.simulators.generation.protocols import CaseSimulator, Placed, Simulator
 
 
 class AsSimulated:
@@ -26,6 +27,16 @@ class AsSimulated:
     def apply(self, state: Tensor) -> Tensor:
         """The state itself."""
         return state
+
+
+class CasesAsSimulated(AsSimulated):
+    """States of cases as they are."""
+
+    def __init__(self, simulator: CaseSimulator) -> None:
+        self.attributes = {}
+        self.channels = simulator.channels
+        self.context: Context = simulator.context
+        self.coordinates = tuple(points[0] for points in self.context.coordinates)
 
 
 class SpectralCut:
@@ -48,3 +59,9 @@ class SpectralCut:
     def apply(self, state: Tensor) -> Tensor:
         """``(batch, channel, *space)`` cut to the resolution."""
         return resample(state, self._shape)
+
+
+def places(simulator: Simulator) -> tuple[Tensor, ...]:
+    """Where a simulator's points are: ``(n,)`` of each axis, ``(batch, n)`` of a `CaseSimulator`."""
+    context = getattr(simulator, "context", None)  # others have a method of that name
+    return context.coordinates if isinstance(context, Context) else AsSimulated(simulator).coordinates
