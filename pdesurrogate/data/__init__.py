@@ -8,10 +8,11 @@ if TYPE_CHECKING:
     from pdesurrogate.data.archive import Archive, ArchiveWriter
     from pdesurrogate.data.cfdbench_tree import write_cfdbench_tree
     from pdesurrogate.data.datamodule import ForecastData
+    from pdesurrogate.data.frame_data import FrameData
     from pdesurrogate.data.point_data import PointData
     from pdesurrogate.data.windows import Windows
 
-__all__ = ["Archive", "ArchiveWriter", "ForecastData", "PointData", "Windows", "write_cfdbench_tree"]
+__all__ = ["Archive", "ArchiveWriter", "ForecastData", "FrameData", "PointData", "Windows", "write_cfdbench_tree"]
 
 __getattr__, __dir__ = lazy_face(
     __name__,
@@ -19,6 +20,7 @@ __getattr__, __dir__ = lazy_face(
         "Archive": "archive",
         "ArchiveWriter": "archive",
         "ForecastData": "datamodule",
+        "FrameData": "frame_data",
         "PointData": "point_data",
         "Windows": "windows",
         "write_cfdbench_tree": "cfdbench_tree",

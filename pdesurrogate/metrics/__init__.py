@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from pdesurrogate.metrics.base import Coordinate, RolloutMetric, Score, Variable, block_error
     from pdesurrogate.metrics.block import Block, Fields, box_mean
     from pdesurrogate.metrics.centerlines import CenterlineMetric
+    from pdesurrogate.metrics.cfdbench import CFDBenchErrorMetric, frame_scores, mean_scores, multi_step_scores
     from pdesurrogate.metrics.channel import ChannelHistoryMetric, ChannelMetric
     from pdesurrogate.metrics.conservation import (
         BudgetMetric,
@@ -117,6 +118,7 @@ __all__ = [
     "Block",
     "BoundaryErrorMetric",
     "BudgetMetric",
+    "CFDBenchErrorMetric",
     "CenterlineMetric",
     "ChannelHistoryMetric",
     "ChannelMetric",
@@ -172,6 +174,7 @@ __all__ = [
     "enstrophy_spectrum",
     "flow_of",
     "fold",
+    "frame_scores",
     "friction_coefficient",
     "friction_velocity",
     "in_wall_units",
@@ -186,9 +189,11 @@ __all__ = [
     "log_likelihood_gaussian",
     "log_spectral_distance",
     "maximum_error",
+    "mean_scores",
     "merge_moments",
     "moment_statistics",
     "momentum_balance",
+    "multi_step_scores",
     "open_faces",
     "periodic_2d",
     "periodic_3d",
@@ -226,6 +231,7 @@ __getattr__, __dir__ = lazy_face(
         "Block": "block",
         "BoundaryErrorMetric": "errors",
         "BudgetMetric": "conservation",
+        "CFDBenchErrorMetric": "cfdbench",
         "CenterlineMetric": "centerlines",
         "ChannelHistoryMetric": "channel",
         "ChannelMetric": "channel",
@@ -281,6 +287,7 @@ __getattr__, __dir__ = lazy_face(
         "enstrophy_spectrum": "spectra",
         "flow_of": "flow",
         "fold": "profiles",
+        "frame_scores": "cfdbench",
         "friction_coefficient": "profiles",
         "friction_velocity": "profiles",
         "in_wall_units": "profiles",
@@ -295,9 +302,11 @@ __getattr__, __dir__ = lazy_face(
         "log_likelihood_gaussian": "uncertainty",
         "log_spectral_distance": "spectra",
         "maximum_error": "errors",
+        "mean_scores": "cfdbench",
         "merge_moments": "statistics",
         "moment_statistics": "statistics",
         "momentum_balance": "forces",
+        "multi_step_scores": "cfdbench",
         "open_faces": "faces",
         "periodic_2d": "suites",
         "periodic_3d": "suites",

@@ -5,6 +5,11 @@ from typing import TYPE_CHECKING
 from pdesurrogate._lazy import lazy_face
 
 if TYPE_CHECKING:
+    from pdesurrogate.models.auto_deeponet import AutoDeepONet, AutoDeepONetCNN, AutoEDeepONet, AutoFFN
+    from pdesurrogate.models.cfdbench_fno import CFDBenchFNO
+    from pdesurrogate.models.cfdbench_resnet import CFDBenchResNet
+    from pdesurrogate.models.cfdbench_unet import CFDBenchUNet
+    from pdesurrogate.models.deeponet import FFN, DeepONet
     from pdesurrogate.models.dilated_resnet import DilatedResNet
     from pdesurrogate.models.ffno import FactorizedFNO
     from pdesurrogate.models.fno import FNO
@@ -21,10 +26,19 @@ if TYPE_CHECKING:
     from pdesurrogate.models.unet_modern import ModernUNet
 
 __all__ = [
+    "FFN",
     "FNO",
     "IFNO",
     "SFNO",
     "AttentiveNeuralProcess",
+    "AutoDeepONet",
+    "AutoDeepONetCNN",
+    "AutoEDeepONet",
+    "AutoFFN",
+    "CFDBenchFNO",
+    "CFDBenchResNet",
+    "CFDBenchUNet",
+    "DeepONet",
     "DilatedResNet",
     "DiverseHeads",
     "FactorizedFNO",
@@ -45,8 +59,17 @@ __getattr__, __dir__ = lazy_face(
     __name__,
     {
         "AttentiveNeuralProcess": "neural_process",
+        "AutoDeepONet": "auto_deeponet",
+        "AutoDeepONetCNN": "auto_deeponet",
+        "AutoEDeepONet": "auto_deeponet",
+        "AutoFFN": "auto_deeponet",
+        "CFDBenchFNO": "cfdbench_fno",
+        "CFDBenchResNet": "cfdbench_resnet",
+        "CFDBenchUNet": "cfdbench_unet",
+        "DeepONet": "deeponet",
         "DilatedResNet": "dilated_resnet",
         "DiverseHeads": "heads",
+        "FFN": "deeponet",
         "FNO": "fno",
         "FactorizedFNO": "ffno",
         "GaussianHead": "heads",

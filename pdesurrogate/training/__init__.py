@@ -7,6 +7,7 @@ from pdesurrogate._lazy import lazy_face
 if TYPE_CHECKING:
     from pdesurrogate.training.augmentation import SquareSymmetries
     from pdesurrogate.training.callbacks import PredictionArchive, ReproducibleSteps
+    from pdesurrogate.training.case_regression import CaseRegressionModule, load_case_network, predict_frames
     from pdesurrogate.training.forecast import ForecastModule
     from pdesurrogate.training.losses import (
         FirstFrames,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pdesurrogate.training.schedules import Constant, OneCycle, StepDecay, WarmupCosine
 
 __all__ = [
+    "CaseRegressionModule",
     "Constant",
     "EquationResidual",
     "FirstFrames",
@@ -58,12 +60,15 @@ __all__ = [
     "StepDecay",
     "WarmupCosine",
     "WeightedSum",
+    "load_case_network",
     "load_neural_process",
+    "predict_frames",
 ]
 
 __getattr__, __dir__ = lazy_face(
     __name__,
     {
+        "CaseRegressionModule": "case_regression",
         "Constant": "schedules",
         "EquationResidual": "regression",
         "FirstFrames": "losses",
@@ -90,6 +95,8 @@ __getattr__, __dir__ = lazy_face(
         "StepDecay": "schedules",
         "WarmupCosine": "schedules",
         "WeightedSum": "losses",
+        "load_case_network": "case_regression",
         "load_neural_process": "regression",
+        "predict_frames": "case_regression",
     },
 )
