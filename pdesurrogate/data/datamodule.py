@@ -203,9 +203,19 @@ class ForecastData(lightning.LightningDataModule):
         return self._loader(self._rollout_windows("test"), shuffle=False)
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        """One window for each test trajectory: its first frames, and all that follow; in order, on one device."""
+        """One window for each test trajectory: its first frames, and all that follow; in order, on one device.
+
+        Raises:
+            ValueError: if trajectories differ in length, as windows of a batch cannot.
+        """
         trajectories = self._checked("test")
         frames = len(trajectories[0]) - self.history_frames
+        lengths = {len(trajectory) for trajectory in trajectories}
+        if len(lengths) > 1:
+            raise ValueError(
+                f"Expected test trajectories of one length but they have {min(lengths)} to {max(lengths)} frames; "
+                "predict those of one length at a time, or evaluate the shortest number of frames."
+            )
         windows = Windows(trajectories, self.history_frames, frames, stride=frames + 1)
         # Lightning rebuilds the loader of this verb with a sampler of its own, which only a plain loader survives.
         return DataLoader(windows, batch_size=self.batch_size, collate_fn=as_batch)
