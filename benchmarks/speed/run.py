@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from channel_flow import compare_channel_flow
 from conditioning import compare_conditioning
+from enclosed_flow import compare_enclosed_flow
 from ifactformer import compare_ifactformer
 from sfno import compare_sfno
 from sinenet import compare_sinenet
@@ -428,6 +429,7 @@ SECTIONS = {
     "solver": compare_solver,
     "schemes": compare_schemes,
     "channel": compare_channel_flow,
+    "enclosed": compare_enclosed_flow,
     "windows": compare_windows,
     "spectra": compare_spectra,
     "evaluator": compare_evaluator,

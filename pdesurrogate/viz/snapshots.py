@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.animation import PillowWriter
 from matplotlib.axes import Axes
-from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 from torch import Tensor
 
+from pdesurrogate.viz.films import FILM_COLORS, require_gif, time_text, write_film
+from pdesurrogate.viz.planes import Box, draw_plane, solid_cells
 from pdesurrogate.viz.scales import ColorScale, Field, color_bar, say_not_finite
 from pdesurrogate.viz.style import (
     INK,
@@ -20,9 +21,7 @@ from pdesurrogate.viz.style import (
     evenly_spread,
     labelled,
     new_figure,
-    set_length_ticks,
     style,
-    whole_file,
 )
 
 
@@ -32,6 +31,8 @@ def plot_snapshots(
     lead_times: Sequence[float] | Tensor,
     *,
     extent: tuple[float, float],
+    origin: tuple[float, float] = (0.0, 0.0),
+    mask: Tensor | None = None,
     frames: Sequence[int] | None = None,
     label: str = "vorticity",
     units: str = "1/time",
@@ -51,7 +52,9 @@ def plot_snapshots(
         predictions: label to field of the same shape.
         lead_times: ``(time,)`` lead time of every frame.
         extent: lengths of the sides ``(x, y)``.
-        frames: which frames to show; at most five, evenly spread, by default.
+        origin: their lower left corner.
+        mask: ``(x, y)``, true where there is fluid; the other cells are dark grey and count nowhere.
+        frames: which frames to show; at most five (three of a long box), evenly spread, by default.
         label: name of the field.
         units: of the field.
         length_units: of the sides.
@@ -63,45 +66,51 @@ def plot_snapshots(
         The panels ``(1 + 2 models, frames)``.
 
     Raises:
-        ValueError: if shapes disagree, a frame is not there or no model is given.
+        ValueError: if shapes disagree, a frame is not there, no model is given or there is no fluid.
     """
-    truth_frames, fields = _checked(truth, predictions, lead_times)
+    truth_frames, fields, solid = _checked(truth, predictions, lead_times, mask)
+    box = Box.of_sides(extent, origin)
     times = [float(time) for time in lead_times]
-    shown = evenly_spread(len(times), 5) if frames is None else list(frames)
+    long = extent[1] < 0.5 * extent[0]
+    shown = evenly_spread(len(times), 3 if long else 5) if frames is None else list(frames)
     if not shown or not all(0 <= frame < len(times) for frame in shown):
         raise ValueError(f"Expected frames within 0..{len(times) - 1} but got {shown}.")
     truth_frames = truth_frames[shown]
     fields = {name: values[shown] for name, values in fields.items()}
     errors = {name: values - truth_frames for name, values in fields.items()}
-    scale = ColorScale.of_field(truth_frames, limit)
+    scale = ColorScale.of_field(_fluid(truth_frames, solid), limit)
     error_scale = ColorScale.of_error(np.stack(list(errors.values())), error_limit)
 
     rows = 1 + 2 * len(fields)
-    panel_height = 1.75 * min(max(extent[1] / extent[0], 0.5), 2.0)
+    # Three pictures of a long box have the room of five.
+    stretch = 5 / 3 if long else 1.0
+    panel_width = 1.85 * stretch
+    panel_height = max(1.75 * stretch * min(extent[1] / extent[0], 2.0), 1.0 if long else 0.0)
     with style():
-        figure = new_figure(1.6 + 1.85 * len(shown), 0.9 + panel_height * rows)
+        figure = new_figure(1.6 + panel_width * len(shown), 0.9 + panel_height * rows)
         panels = figure.subplots(rows, len(shown), sharex=True, sharey=True, squeeze=False)
         for row, (name, values) in enumerate({"truth": truth_frames, **fields}.items()):
             for axes, frame in zip(panels[row], values, strict=True):
-                picture = _draw(axes, frame, extent, scale)
-                say_not_finite(axes, *_centers(frame, extent), frame.T)
+                picture = draw_plane(axes, frame, box, scale, solid=solid)
+                say_not_finite(axes, *box.centers(frame.shape), frame.T)
             _name_row(panels[row, 0], name, labelled("y", length_units))
         for row, (name, values) in enumerate(errors.items(), start=1 + len(fields)):
             for axes, frame, reference in zip(panels[row], values, truth_frames, strict=True):
-                error_picture = _draw(axes, frame, extent, error_scale)
-                say_not_finite(axes, *_centers(frame, extent), frame.T)
+                error_picture = draw_plane(axes, frame, box, error_scale, solid=solid)
+                say_not_finite(axes, *box.centers(frame.shape), frame.T)
                 _write_relative_error(axes, frame, reference)
             title = "error" if len(errors) == 1 else f"error of\n{name}"
             _name_row(panels[row, 0], title, labelled("y", length_units))
         for axes, frame_index in zip(panels[0], shown, strict=True):
-            axes.set_title(_lead_time_text(times[frame_index], time_units))
+            axes.set_title(time_text("lead time", times[frame_index], time_units))
         for axes in panels[-1]:
             axes.set_xlabel(labelled("x", length_units))
         upper, lower = panels[: 1 + len(fields)], panels[1 + len(fields) :]
         clipped = scale.clipped_ends(np.stack([truth_frames, *fields.values()]))
         color_bar(picture, upper, labelled(label, units), clipped, aspect=14 * len(upper))
         clipped = error_scale.clipped_ends(np.stack(list(errors.values())))
-        error_label = labelled("prediction − truth", units) + "\n(own scale)"
+        text = "prediction\n− truth" if long and len(errors) == 1 else "prediction − truth"
+        error_label = labelled(text, units) + "\n(own scale)"
         color_bar(error_picture, lower, error_label, clipped, aspect=14 * len(lower))
     return panels
 
@@ -113,6 +122,8 @@ def save_film(
     path: str | Path,
     *,
     extent: tuple[float, float],
+    origin: tuple[float, float] = (0.0, 0.0),
+    mask: Tensor | None = None,
     prediction_label: str = "prediction",
     label: str = "vorticity",
     units: str = "1/time",
@@ -130,6 +141,8 @@ def save_film(
         lead_times: ``(time,)`` lead time of every frame.
         path: of the GIF.
         extent: lengths of the sides ``(x, y)``.
+        origin: their lower left corner.
+        mask: ``(x, y)``, true where there is fluid; the other cells are dark grey and count nowhere.
         prediction_label: title of the right panel.
         label: name of the field.
         units: of the field.
@@ -145,14 +158,14 @@ def save_film(
     Raises:
         ValueError: if shapes disagree or the path does not end in ``.gif``.
     """
-    path = Path(path)
-    if path.suffix.lower() != ".gif":
-        raise ValueError(f"Expected a path that ends in .gif but got {path.name!r}.")
-    truth_frames, fields = _checked(truth, {prediction_label: prediction}, lead_times)
+    path = require_gif(path)
+    truth_frames, fields, solid = _checked(truth, {prediction_label: prediction}, lead_times, mask)
+    box = Box.of_sides(extent, origin)
     times = np.asarray([float(time) for time in lead_times])
     predicted = fields[prediction_label]
-    scale = ColorScale.of_field(truth_frames, limit)
-    correlations = np.asarray([_correlation(a, b) for a, b in zip(predicted, truth_frames, strict=True)])
+    scale = ColorScale.of_field(_fluid(truth_frames, solid), limit)
+    pairs = zip(_fluid(predicted, solid), _fluid(truth_frames, solid), strict=True)
+    correlations = np.asarray([_correlation(first, second) for first, second in pairs])
 
     with style():
         ratio = min(max(extent[1] / extent[0], 0.4), 2.0)
@@ -160,9 +173,8 @@ def save_film(
         grid = figure.add_gridspec(2, 2, height_ratios=[3.0 * ratio, 1.0])
         panels = [figure.add_subplot(grid[0, column]) for column in range(2)]
         strip = figure.add_subplot(grid[1, :])
-        # Few enough to fit beside the shades of text and lines into a GIF frame of 256 colours; odd for a white zero.
         pictures = [
-            _draw(axes, frames[0], extent, scale, colors=65)
+            draw_plane(axes, frames[0], box, scale, solid=solid, colors=FILM_COLORS)
             for axes, frames in zip(panels, (truth_frames, predicted), strict=True)
         ]
         for axes, name in zip(panels, ("truth", prediction_label), strict=True):
@@ -178,25 +190,25 @@ def save_film(
         ]
         line, point = _draw_correlation(strip, times, correlations, labelled("lead time", time_units))
         # The widest title first, so that the frozen layout has room for all of them.
-        title = figure.suptitle(max((_lead_time_text(time, time_units) for time in times), key=len), color=INK)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        writer = PillowWriter(fps=frames_per_second)
-        with whole_file(path) as part, writer.saving(figure, part, dpi):
-            for frame, time in enumerate(times):
-                for picture, note, frames in zip(pictures, notes, (truth_frames, predicted), strict=True):
-                    picture.set_data(np.ma.masked_invalid(frames[frame]).T)
-                    note.set_visible(not np.isfinite(frames[frame]).all())
-                line.set_data(times[: frame + 1], correlations[: frame + 1])
-                point.set_data(times[frame : frame + 1], correlations[frame : frame + 1])
-                title.set_text(_lead_time_text(time, time_units))
-                writer.grab_frame()
+        titles = [time_text("lead time", float(time), time_units) for time in times]
+        title = figure.suptitle(max(titles, key=len), color=INK)
+
+        def show(frame: int) -> None:
+            for picture, note, frames in zip(pictures, notes, (truth_frames, predicted), strict=True):
+                picture.set_data(np.ma.masked_invalid(frames[frame]).T)
+                note.set_visible(not np.isfinite(frames[frame]).all())
+            line.set_data(times[: frame + 1], correlations[: frame + 1])
+            point.set_data(times[frame : frame + 1], correlations[frame : frame + 1])
+            title.set_text(titles[frame])
+
+        write_film(figure, path, len(times), show, frames_per_second=frames_per_second, dpi=dpi)
     return path
 
 
 def _checked(
-    truth: Tensor, predictions: Mapping[str, Tensor], lead_times: Sequence[float] | Tensor
-) -> tuple[Field, dict[str, Field]]:
+    truth: Tensor, predictions: Mapping[str, Tensor], lead_times: Sequence[float] | Tensor, mask: Tensor | None
+) -> tuple[Field, dict[str, Field], NDArray[np.bool_] | None]:
+    """Fields, zero in solid cells, and these cells."""
     if truth.ndim != 3 or len(truth) == 0:
         raise ValueError(f"Expected truth (time, x, y) but got shape {tuple(truth.shape)}; select one channel.")
     if len(lead_times) != len(truth):
@@ -208,7 +220,18 @@ def _checked(
             raise ValueError(
                 f"Expected prediction {name!r} of the truth's shape {tuple(truth.shape)} but got {tuple(values.shape)}."
             )
-    return _to_numpy(truth), {name: _to_numpy(values) for name, values in predictions.items()}
+    solid = solid_cells(mask, tuple(truth.shape[1:]))
+    fields = {name: _to_numpy(values) for name, values in predictions.items()}
+    truth_frames = _to_numpy(truth)
+    if solid is not None:
+        truth_frames = np.where(solid, 0.0, truth_frames)
+        fields = {name: np.where(solid, 0.0, values) for name, values in fields.items()}
+    return truth_frames, fields, solid
+
+
+def _fluid(frames: Field, solid: NDArray[np.bool_] | None) -> Field:
+    """Values of the fluid in each frame ``(time, ...)``."""
+    return frames if solid is None else frames[:, ~solid]
 
 
 def _to_numpy(values: Tensor) -> Field:
@@ -219,32 +242,6 @@ def _correlation(first: Field, second: Field) -> float:
     first, second = first - first.mean(), second - second.mean()
     norm = np.sqrt((first**2).sum() * (second**2).sum())
     return float((first * second).sum() / norm) if np.isfinite(norm) and norm > 0 else float("nan")
-
-
-def _lead_time_text(time: float, units: str) -> str:
-    return f"lead time {time:.4g}" + ("" if units in ("", "1") else f" {units}")
-
-
-def _draw(axes: Axes, frame: Field, extent: tuple[float, float], scale: ColorScale, colors: int = 256) -> AxesImage:
-    """One field ``(x, y)`` with x to the right and y upwards."""
-    axes.grid(False)
-    axes.spines[:].set_visible(True)
-    axes.tick_params(length=3)
-    picture = axes.imshow(
-        np.ma.masked_invalid(frame).T,
-        origin="lower",
-        extent=(0.0, extent[0], 0.0, extent[1]),
-        interpolation="nearest",
-        **scale.options(colors),
-    )
-    set_length_ticks(axes.xaxis, extent[0])
-    set_length_ticks(axes.yaxis, extent[1])
-    return picture
-
-
-def _centers(frame: Field, extent: tuple[float, float]) -> tuple[Field, Field]:
-    x, y = ((np.arange(size) + 0.5) * (side / size) for size, side in zip(frame.shape, extent, strict=True))
-    return x, y
 
 
 def _name_row(axes: Axes, name: str, y_label: str) -> None:
