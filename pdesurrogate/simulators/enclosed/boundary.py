@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -10,9 +11,17 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Wall:
-    """No slip; ``velocity`` is that of the wall along itself, towards larger coordinates."""
+    """No slip; ``velocity`` is that of the wall along itself, towards larger coordinates.
+
+    Raises:
+        ValueError: if the velocity is not finite.
+    """
 
     velocity: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.velocity):
+            raise ValueError(f"Expected a finite wall velocity but got {self.velocity}.")
 
 
 @dataclass(frozen=True)
@@ -25,14 +34,14 @@ class Inlet:
     """Fluid enters at right angles, with one velocity everywhere, or a profile of a given peak.
 
     Raises:
-        ValueError: if the velocity is not positive.
+        ValueError: if the velocity is not positive and finite.
     """
 
     velocity: float
 
     def __post_init__(self) -> None:
-        if not self.velocity > 0:
-            raise ValueError(f"Expected an inlet velocity > 0, into the box, but got {self.velocity}.")
+        if not 0 < self.velocity < math.inf:
+            raise ValueError(f"Expected a finite inlet velocity > 0, into the box, but got {self.velocity}.")
 
     def profile(self, places: Tensor) -> Tensor:
         """Velocity at ``places`` of the side, counted from 0 to 1."""

@@ -14,8 +14,9 @@ from pdesurrogate.simulators.enclosed.geometry import Body, Box
 
 # Cells that a body and the gaps beside it must have.
 _LEAST_CELLS = 3
-# A grid line at this share of a cell from a surface lies on it.
-_ON_SURFACE = 1e-7
+# A grid line at this share of a cell from a surface lies on it: parameters that contexts hold in single precision must
+# not open or close other faces than those that archives were made with.
+_ROUNDING = 1e-4
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,17 @@ class BuoyantScalar:
         buoyancy: acceleration along x and y for one unit of the scalar.
 
     Raises:
-        ValueError: if the diffusivity is negative.
+        ValueError: if the diffusivity is negative, or a value is not finite.
     """
 
     diffusivity: float = 0.0
     buoyancy: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
-        if not self.diffusivity >= 0:
-            raise ValueError(f"Expected a diffusivity >= 0 but got {self.diffusivity}.")
+        if not 0 <= self.diffusivity < math.inf:
+            raise ValueError(f"Expected a finite diffusivity >= 0 but got {self.diffusivity}.")
+        if not all(math.isfinite(value) for value in self.buoyancy):
+            raise ValueError(f"Expected a finite buoyancy but got {self.buoyancy}.")
 
 
 class BodyForce(Protocol):
@@ -81,13 +84,13 @@ class Case:
         box: its extent.
         boundary: its sides.
         fluid: in it.
-        speed: largest velocity that is expected; from the sides if not given. Checks of time step and grid rely on it.
+        speed: largest velocity that is expected; from the sides if zero. Checks of time step and grid rely on it.
         bodies: at rest in the flow.
         scalar: carried along, if there is one.
         force: on the fluid, if there is one.
 
     Raises:
-        ValueError: if nothing says how fast the flow is.
+        ValueError: if the speed is negative or not finite.
     """
 
     box: Box
@@ -97,6 +100,10 @@ class Case:
     bodies: tuple[Body, ...] = ()
     scalar: BuoyantScalar | None = None
     force: BodyForce | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.speed < math.inf:
+            raise ValueError(f"Expected a finite speed >= 0 but got {self.speed}.")
 
     @property
     def expected_speed(self) -> float:
@@ -120,7 +127,7 @@ class Case:
                 the box, or leaves less than three cells to a side that it does not reach through or to another body.
         """
         found = self.cell_reynolds_number(shape)
-        if found > largest_cell_reynolds_number:
+        if found > largest_cell_reynolds_number * (1 + _ROUNDING):
             need = math.ceil(max(shape) * found / largest_cell_reynolds_number)
             raise ValueError(
                 f"Expected a cell Reynolds number U h / nu of at most {largest_cell_reynolds_number:g} but got "
@@ -136,7 +143,7 @@ class Case:
     def _require_fits(self, body: Body, shape: tuple[int, int]) -> None:
         low, high = body.bounds
         for axis, (name, width) in enumerate(zip("xy", self.spacings(shape), strict=True)):
-            if high[axis] - low[axis] < _LEAST_CELLS * width * (1 - 1e-9):
+            if high[axis] - low[axis] < _LEAST_CELLS * width * (1 - _ROUNDING):
                 raise ValueError(
                     f"Expected bodies of at least {_LEAST_CELLS} cells along each axis but {body} has "
                     f"{(high[axis] - low[axis]) / width:.2g} along {name}; use more cells or a larger body."
@@ -144,7 +151,7 @@ class Case:
             if not (low[axis] < self.box.high[axis] and high[axis] > self.box.low[axis]):
                 raise ValueError(f"Expected bodies inside the box {self.box} but {body} lies outside along {name}.")
             for gap in (low[axis] - self.box.low[axis], self.box.high[axis] - high[axis]):
-                if 0 <= gap < _LEAST_CELLS * width * (1 - 1e-9):
+                if 0 <= gap < _LEAST_CELLS * width * (1 - _ROUNDING):
                     raise ValueError(
                         f"Expected a gap of at least {_LEAST_CELLS} cells between a body and the sides of the box but "
                         f"{body} leaves {gap / width:.2g} along {name}; use more cells, or let it reach through the "
@@ -158,7 +165,7 @@ class Case:
         x, y = self.box.faces(shape)
         near = body.distance(x[:, None], y) + other.distance(x[:, None], y)
         need = _LEAST_CELLS * max(self.spacings(shape))
-        if float(near.min()) < need * (1 - 1e-9):
+        if float(near.min()) < need * (1 - _ROUNDING):
             raise ValueError(
                 f"Expected a gap of at least {_LEAST_CELLS} cells between bodies but {body} and {other} are closer; "
                 "use more cells or move them apart."
@@ -175,7 +182,7 @@ class Case:
     def closed_faces(self, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Faces ``(nx + 1, ny)`` and ``(nx, ny + 1)`` that bodies close: their middle lies in one or on its surface."""
         (x, y), (face_x, face_y) = self.box.centers(shape), self.box.faces(shape)
-        tolerance = _ON_SURFACE * min(self.spacings(shape))
+        tolerance = _ROUNDING * min(self.spacings(shape))
         return (
             self.distance(face_x[:, None], y) <= tolerance,
             self.distance(x[:, None], face_y) <= tolerance,

@@ -16,7 +16,8 @@ from pdesurrogate.simulators.enclosed.case import Case
 from pdesurrogate.simulators.enclosed.problems import Problem, parameter_names
 from pdesurrogate.simulators.enclosed.scheme import EnclosedScheme, FlowState
 
-# Courant number sum_i |u_i| dt / dx_i up to which flows are stable, and up to which a scalar stays within its bounds.
+# Courant number sum_i |u_i| dt / dx_i up to which flows are stable, and up to which, with the diffusion number added, a
+# scalar stays within its bounds.
 LARGEST_CFL = math.sqrt(3)
 LARGEST_SCALAR_CFL = 1.0
 # That of the expected speed along one axis, in time steps that are accepted beforehand: flow around bodies is faster.
@@ -171,7 +172,7 @@ class EnclosedFlow(nn.Module):
                 given = ", ".join(f"{name} {value:g}" for name, value in zip(names, values, strict=True))
                 raise ValueError(f"Case {number} ({given}): {error}") from error
             cases.append(case)
-        return EnclosedCases(self, tuple(cases), parameters.to(torch.float64).cpu())
+        return EnclosedCases(self, tuple(cases), parameters.to(torch.float64).cpu()).to(self._device.device)
 
     def at_rest(self, batch: int) -> Tensor:
         """A start without motion but what the sides bring in; ``(batch, channel, x, y)``."""
@@ -227,7 +228,8 @@ class EnclosedFlow(nn.Module):
     def _check(self, case: Case, what: str) -> None:
         case.require_resolved(self.shape, self.largest_cell_reynolds_number)
         limit = _largest_time_step(case, self.shape)
-        if self.time_step > limit * (1 + 1e-9):
+        # Parameters may have been rounded to single precision.
+        if self.time_step > limit * (1 + 1e-6):
             need = math.ceil(self.frame_interval / limit)
             raise ValueError(
                 f"Expected a time step of at most {limit:.4g} for {what} (advection at the speed "
@@ -308,7 +310,8 @@ class EnclosedCases(nn.Module):
         u, v = parts.u.clone(), parts.v.clone()
         u[:, 0], v[:, :, 0] = scheme.inflow, 0.0
         u, v = scheme.moved(u, v, torch.zeros_like(u[:, 1:] if scheme.is_open else u[:, 1:-1]), v[:, :, 1:-1] * 0)
-        u, v, _ = scheme.projected(u, v)
+        # With what the last cells let out, so that a flow that continuity allows is its own nearest one.
+        u, v, _ = scheme.projected(scheme.outflow_from_continuity(u, v), v)
         return self._joined(parts._replace(u=u, v=v)).to(state.dtype)
 
     def advance(self, state: Tensor, steps: int) -> Tensor:
@@ -360,7 +363,10 @@ class EnclosedCases(nn.Module):
         """
         parts = self._split(state)
         found = self.scheme.cfl_number(self.scheme.outflow_from_continuity(parts.u, parts.v), parts.v)
-        limit = LARGEST_CFL if self.scheme.transport is None else LARGEST_SCALAR_CFL
+        limit = LARGEST_CFL
+        if self.scheme.transport is not None:
+            # Advection and diffusion share what keeps a scalar within its bounds.
+            found, limit = found + self.scheme.transport.diffusion_number(self.time_step), LARGEST_SCALAR_CFL
         worst = int(found.argmax())
         if not float(found[worst]) <= limit:
             raise ValueError(

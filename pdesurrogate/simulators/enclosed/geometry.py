@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +15,7 @@ class Box:
     """A plane rectangle, from ``low`` to ``high``, each ``(x, y)``.
 
     Raises:
-        ValueError: if ``high`` is not above ``low`` along both axes.
+        ValueError: if ``high`` is not above ``low`` along both axes, or a corner is not finite.
 
     Example:
         >>> Box((0.0, 0.0), (2.2, 0.41)).lengths
@@ -25,8 +26,10 @@ class Box:
     high: tuple[float, float]
 
     def __post_init__(self) -> None:
-        if not all(low < high for low, high in zip(self.low, self.high, strict=True)):
-            raise ValueError(f"Expected a box with its high corner above its low one but got {self.low}, {self.high}.")
+        if not all(low < high and math.isfinite(high - low) for low, high in zip(self.low, self.high, strict=True)):
+            raise ValueError(
+                f"Expected a finite box with its high corner above its low one but got {self.low}, {self.high}."
+            )
 
     @property
     def lengths(self) -> tuple[float, float]:
@@ -141,11 +144,13 @@ class Rectangle:
         near_y = y.clamp(self.low[1], self.high[1])
         sides = torch.stack([x - self.low[0], self.high[0] - x, y - self.low[1], self.high[1] - y])
         side = sides.argmin(0)
-        ends_x = torch.where(side == 0, self.low[0], self.high[0])
-        ends_y = torch.where(side == 2, self.low[1], self.high[1])
+        # As tensors: of two Python numbers `torch.where` makes one in single precision.
+        (low_x, low_y), (high_x, high_y) = x.new_tensor(self.low), x.new_tensor(self.high)
+        ends_x = torch.where(side == 0, low_x, high_x)
+        ends_y = torch.where(side == 2, low_y, high_y)
         return (
-            torch.where(inside & (side < 2), ends_x.to(x.dtype), near_x),
-            torch.where(inside & (side >= 2), ends_y.to(y.dtype), near_y),
+            torch.where(inside & (side < 2), ends_x, near_x),
+            torch.where(inside & (side >= 2), ends_y, near_y),
         )
 
     @property

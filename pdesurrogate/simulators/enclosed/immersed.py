@@ -39,14 +39,17 @@ class MirroredVelocity(nn.Module):
 
     def __init__(self, cases: Sequence[Case], shape: tuple[int, int], dtype: torch.dtype) -> None:
         super().__init__()
+        self.are_as_many = True
         for component in ("x", "y"):
             mirrors = [_mirror(case, shape, component) for case in cases]
             ghosts = max(len(mirror.ghosts) for mirror in mirrors)
             sources = max(len(mirror.sources) for mirror in mirrors)
-            # Filled up with the first ghost again, to which the same value is written, and sources of weight zero.
-            ghost = torch.stack([_filled(mirror.ghosts, ghosts) for mirror in mirrors])
-            source = torch.stack([_filled(mirror.sources, sources) for mirror in mirrors])
+            # Filled up with a ghost beyond the last face, which is cut off again, and sources of weight zero.
+            beyond = _faces_of(shape, component)
+            ghost = torch.stack([_filled(mirror.ghosts, ghosts, beyond) for mirror in mirrors])
+            source = torch.stack([_filled(mirror.sources, sources, 0) for mirror in mirrors])
             matrix = torch.stack([_filled_matrix(mirror.matrix, ghosts, sources) for mirror in mirrors])
+            self.are_as_many &= all(len(mirror.ghosts) == ghosts for mirror in mirrors)
             self.register_buffer(f"ghosts_{component}", ghost, persistent=False)
             self.register_buffer(f"sources_{component}", source, persistent=False)
             self.register_buffer(f"matrix_{component}", matrix.to(dtype), persistent=False)
@@ -58,7 +61,10 @@ class MirroredVelocity(nn.Module):
         matrix: Tensor = getattr(self, f"matrix_{component}")
         flat = velocity.flatten(1)
         values = torch.bmm(matrix, flat.gather(1, sources).unsqueeze(-1)).squeeze(-1)
-        return flat.scatter(1, ghosts, values).view_as(velocity)
+        if self.are_as_many:
+            return flat.scatter(1, ghosts, values).view_as(velocity)
+        filled = nn.functional.pad(flat, (0, 1)).scatter_(1, ghosts, values)
+        return filled[:, :-1].unflatten(1, velocity.shape[1:])
 
 
 def _mirror(case: Case, shape: tuple[int, int], component: Component) -> _Mirror:
@@ -134,16 +140,16 @@ def _numbers(places: list[tuple[int, int]], faces: tuple[int, int]) -> Tensor:
     return torch.tensor([i * faces[1] + j for i, j in places], dtype=torch.int64)
 
 
-def _filled(numbers: Tensor, size: int) -> Tensor:
-    first = numbers[:1] if len(numbers) else numbers.new_zeros(1)
-    return torch.cat([numbers, first.expand(size - len(numbers))])
+def _faces_of(shape: tuple[int, int], component: Component) -> int:
+    nx, ny = shape
+    return (nx + 1) * ny if component == "x" else nx * (ny + 1)
+
+
+def _filled(numbers: Tensor, size: int, number: int) -> Tensor:
+    return nn.functional.pad(numbers, (0, size - len(numbers)), value=number)
 
 
 def _filled_matrix(matrix: Tensor, rows: int, columns: int) -> Tensor:
     filled = matrix.new_zeros(rows, columns)
     filled[: matrix.shape[0], : matrix.shape[1]] = matrix
-    if len(matrix):
-        filled[matrix.shape[0] :, : matrix.shape[1]] = matrix[0]
-    else:  # no body: the first face keeps its own value
-        filled[:, 0] = 1.0
     return filled

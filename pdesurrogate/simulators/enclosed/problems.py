@@ -129,9 +129,10 @@ class CylinderWake:
 
     def case(self) -> Case:
         """The flow of these parameters."""
-        blockage = 2 * self.radius / (self.y_max - self.y_min)
+        box = Box((self.x_min, self.y_min), (self.x_max, self.y_max))
+        blockage = 2 * self.radius / box.lengths[1]
         return Case(
-            Box((self.x_min, self.y_min), (self.x_max, self.y_max)),
+            box,
             Boundary(left=Inlet(self.inlet_velocity), right=Outlet()),
             Fluid(self.density, self.dynamic_viscosity),
             speed=1.5 * self.inlet_velocity / max(1 - blockage, 0.1),
@@ -184,6 +185,6 @@ class SmokePlume:
             Boundary(),
             Fluid(self.density, self.dynamic_viscosity),
             # Seen in the first rise of one unit of smoke.
-            speed=(self.buoyancy * self.size) ** 0.5,
+            speed=(abs(self.buoyancy) * self.size) ** 0.5,
             scalar=BuoyantScalar(self.diffusivity, (0.0, self.buoyancy)),
         )

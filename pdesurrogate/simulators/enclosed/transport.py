@@ -46,6 +46,10 @@ class ScalarTransport(nn.Module):
         flux_x[:, -1] = u[:, -1].clamp(min=0) * scalar[:, -1]
         return (flux_x[:, :-1] - flux_x[:, 1:]) / self.dx + (flux_y[:, :, :-1] - flux_y[:, :, 1:]) / self.dy
 
+    def diffusion_number(self, time_step: float) -> Tensor:
+        """``2 dt D (1 / dx^2 + 1 / dy^2)`` of each case ``(batch,)``."""
+        return 2 * time_step * (self.diffusivity * (self.dx**-2 + self.dy**-2)).flatten()
+
     def advance(self, scalar: Tensor, u: Tensor, v: Tensor, time_step: float) -> Tensor:
         """The scalar a time step later, in a velocity that does not change during it."""
         half = time_step / 2
