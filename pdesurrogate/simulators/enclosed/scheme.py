@@ -1,9 +1,9 @@
 """One time step of incompressible flow in boxes of even cells, velocity on faces and pressure in cells.
 
-Central second-order fluxes, which keep the kinetic energy of a flow free of divergence, in Wray's Runge-Kutta scheme of
-third order; each of its stages ends with a projection (Harlow & Welch, Phys. Fluids 8 (1965) 2182; Le & Moin, J. Comput.
-Phys. 92 (1991) 369), so that the scheme is stable up to its own Courant number of 1.7. With one projection a step and the
-pressure of the step before, steps cost half and were stable up to 1.
+Central second-order fluxes, which keep the kinetic energy of a flow free of divergence, in Wray's Runge-Kutta scheme
+of third order; each of its stages ends with a projection (Harlow & Welch, Phys. Fluids 8 (1965) 2182; Le & Moin, J.
+Comput. Phys. 92 (1991) 369), so that the scheme is stable up to its own Courant number of 1.7. With one projection a
+step and the pressure of the step before, steps cost half and were stable up to 1.
 """
 
 from __future__ import annotations
