@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pdesurrogate.data.archive import Archive
+    from pdesurrogate.data.adapters.base import Adapter
     from pdesurrogate.evaluation.card import ModelCard
     from pdesurrogate.evaluation.channel.reference import ChannelReference
     from pdesurrogate.evaluation.evaluator import Evaluator, Suite
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pdesurrogate.metrics.plan import RolloutPlan
     from pdesurrogate.physics.conservation.laws import ConservationLaw
     from pdesurrogate.steppers.base import Stepper
+
+_YAML = (".yaml", ".yml")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -49,8 +51,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--coarse-solver",
         type=int,
         metavar="N",
-        help="the solver that made the data, on N points a side at its largest stable time step "
-        "(found on the validation split)",
+        help="the solver that made the data, on N points a side at its largest stable time step (found on the "
+        "validation split); of enclosed flows, on N cells along the shorter side at the largest step that it accepts",
     )
     parser.add_argument(
         "--wrap",
@@ -72,9 +74,21 @@ def build_parser() -> argparse.ArgumentParser:
         default="loop",
         help="condition before the next step, only what is measured, or measure the law alone; default: %(default)s",
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="an archive")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="DIR|YAML",
+        help="an archive, or a YAML file with class_path and init_args of an adapter, for example "
+        "pdesurrogate.data.adapters.cfdbench.adapter.CfdBench",
+    )
     parser.add_argument("--split", default="test", help="default: %(default)s")
-    parser.add_argument("--frames", type=int, metavar="N", help="frames to predict; default: all there are")
+    parser.add_argument(
+        "--subset", metavar="NAME", help="measure the cases of one subset alone, such as bc, prop or geo; default: all"
+    )
+    parser.add_argument(
+        "--frames", type=int, metavar="N", help="frames to predict; default: as many as all trajectories have"
+    )
     parser.add_argument(
         "--start-frame", type=int, metavar="N", help="number of the first predicted frame; default: first possible"
     )
@@ -155,23 +169,25 @@ def main(argv: list[str]) -> int:
 
 def _evaluate(arguments: argparse.Namespace, argv: list[str], device: str, *, writes: bool) -> int:
     from pdesurrogate.cli.terminal import progress_bar
-    from pdesurrogate.data.archive import Archive
+    from pdesurrogate.data.subsets import Subset
     from pdesurrogate.evaluation.channel.free_run import add_free_run, free_run_lines
     from pdesurrogate.evaluation.checks import failed_checks
     from pdesurrogate.evaluation.evaluator import Evaluator
     from pdesurrogate.evaluation.misalignment import add_misalignment
     from pdesurrogate.evaluation.one_step import add_one_step
 
-    archive = Archive(arguments.data)
-    trajectories = archive.trajectories(arguments.split)
-    stepper, card = _model(arguments, archive, device)
+    data, described = data_from(arguments.data)
+    measured = data if arguments.subset is None else Subset(data, arguments.subset)
+    trajectories = measured.trajectories(arguments.split)
+    _require_periodic_where_spectral(arguments, data.metadata)
+    stepper, card = _model(arguments, data, trajectories, device)
     law = None if arguments.conserve is None else _law_from(arguments.conserve)
     if law is not None and arguments.conserve_where != "nowhere":
         stepper, card = _conserving(stepper, card, law, arguments.conserve_where, trajectories[0].metadata)
     if arguments.name is not None:
         card = replace(card, name=arguments.name)
     start = stepper.history_frames if arguments.start_frame is None else arguments.start_frame
-    frames = max(len(trajectories[0]) - start, 1) if arguments.frames is None else arguments.frames
+    frames = _frames_of_all(trajectories, start) if arguments.frames is None else arguments.frames
     bounds = None if arguments.bounds is None else tuple(arguments.bounds)
     evaluator = Evaluator(
         _suite(arguments.suite),
@@ -188,18 +204,21 @@ def _evaluate(arguments: argparse.Namespace, argv: list[str], device: str, *, wr
             trajectories,
             frames,
             model=card,
-            split=arguments.split,
+            # Tables are told apart by the split, so that those of a subset never meet others.
+            split=arguments.split if arguments.subset is None else f"{arguments.split}/{arguments.subset}",
             start_frame=start,
             command=shlex.join(["pdesurrogate", "evaluate", *argv]),
             on_batch=progress,
         )
+    if described is not None and report.attributes["data"]["recipe"] is None:
+        report = _with_recipe(report, {"adapter": described})
     if writes:
         report.save(arguments.out)  # what follows may refuse the data or take long
     if arguments.one_step:
         with progress_bar("single steps", unit="windows") as progress:
             report = add_one_step(report, evaluator, stepper, trajectories, on_batch=progress)
     if arguments.free_run is not None:
-        everything = [trajectory for split in archive.splits for trajectory in archive.trajectories(split)]
+        everything = [trajectory for split in measured.splits for trajectory in measured.trajectories(split)]
         with progress_bar(f"free run of {arguments.free_run} frames", unit="trajectories") as progress:
             report = add_free_run(
                 report, evaluator, stepper, trajectories, arguments.free_run, everything, on_batch=progress
@@ -209,7 +228,7 @@ def _evaluate(arguments: argparse.Namespace, argv: list[str], device: str, *, wr
     if writes:
         report.save(arguments.out)
     if arguments.solver_sweep is not None:
-        validation = archive.trajectories("val")
+        validation = data.trajectories("val")
         report = with_solver_sweep(report, evaluator, stepper, trajectories, validation, arguments.solver_sweep or None)
     failures = failed_checks(report)
     if writes:
@@ -228,6 +247,58 @@ def _evaluate(arguments: argparse.Namespace, argv: list[str], device: str, *, wr
         for failure in failures:
             print(f"self-check failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def data_from(path: Path) -> tuple[Adapter, dict[str, Any] | None]:
+    """A data set: an archive, or what a YAML file says, then with that in plain values."""
+    from pdesurrogate.data.adapters.base import Adapter
+    from pdesurrogate.data.archive import Archive
+
+    if path.suffix not in _YAML:
+        return Archive(path), None
+    adapter, plain = _instance(Adapter, _read_yaml(path), f"{path} is no data set")
+    return adapter, plain
+
+
+def _frames_of_all(trajectories: Sequence[Trajectory], start: int) -> int:
+    """As many frames from ``start`` on as all trajectories have; words on standard error where some have more."""
+    lengths = [len(trajectory) for trajectory in trajectories]
+    shortest, longest = min(lengths, default=0), max(lengths, default=0)
+    if shortest < longest:
+        print(
+            f"trajectories have {shortest} to {longest} frames; measuring up to frame {shortest - 1}, which all have. "
+            "--frames measures fewer.",
+            file=sys.stderr,
+        )
+    return max(shortest - start, 1)
+
+
+def _require_periodic_where_spectral(arguments: argparse.Namespace, metadata: Metadata) -> None:
+    """Refuse what needs a solver that is resampled by Fourier series, before any work."""
+    from pdesurrogate.evaluation.coarse_flow import enclosed_flow_of
+
+    if all(axis.period is not None for axis in metadata.grid.axes):
+        return
+    asked = {
+        "--residual": arguments.residual,
+        "--solver-sweep": arguments.solver_sweep is not None,
+        # That of enclosed flows is not spectral.
+        "--coarse-solver": arguments.coarse_solver is not None and enclosed_flow_of(metadata) is None,
+    }
+    cures = {
+        "--residual": "add a ResidualMetric with a solver of your own by --metrics",
+        "--solver-sweep": "measure single settings of the solver with --coarse-solver or --stepper",
+        "--coarse-solver": "give a solver of your own with --stepper",
+    }
+    for option in (option for option, wanted in asked.items() if wanted):
+        raise ValueError(
+            f"Expected data in a periodic box for {option}, which takes Fourier series, but {metadata.name!r} is not "
+            f"periodic along all axes; {cures[option]}."
+        )
+
+
+def _with_recipe(report: Report, recipe: dict[str, Any]) -> Report:
+    return replace(report, attributes={**report.attributes, "data": {**report.attributes["data"], "recipe": recipe}})
 
 
 def _misalignment(stepper: Stepper, trajectories: Sequence[Trajectory], device: str) -> Misalignment:
@@ -347,13 +418,20 @@ def _read_yaml(path: Path) -> Any:
         raise ValueError(f"Expected YAML in {path}: {error}") from error
 
 
-def _model(arguments: argparse.Namespace, archive: Archive, device: str) -> tuple[Stepper, ModelCard]:
+def _model(
+    arguments: argparse.Namespace, data: Adapter, trajectories: Sequence[Trajectory], device: str
+) -> tuple[Stepper, ModelCard]:
+    stepper: Stepper
     if arguments.checkpoint is not None:
         stepper, card = surrogate_from(*arguments.checkpoint, wrap=arguments.wrap)
     elif arguments.coarse_solver is not None:
         from pdesurrogate.evaluation.baselines import coarse_solver
+        from pdesurrogate.evaluation.coarse_flow import coarse_flow, enclosed_flow_of
 
-        stepper, card = coarse_solver(archive.trajectories("val"), arguments.coarse_solver, device)
+        if enclosed_flow_of(data.metadata) is not None:
+            stepper, card = coarse_flow(trajectories, arguments.coarse_solver)
+        else:
+            stepper, card = coarse_solver(data.trajectories("val"), arguments.coarse_solver, device)
     else:
         stepper, card = stepper_from(arguments.stepper)
     if arguments.wrap is not None and arguments.checkpoint is None:
@@ -382,16 +460,9 @@ def _wrapped_by(path: Path, stepper: Stepper) -> Stepper:
 
 
 def _law_from(path: Path) -> ConservationLaw:
-    from jsonargparse import ArgumentError, ArgumentParser
-
     from pdesurrogate.physics.conservation.laws import ConservationLaw
 
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--conserve", type=ConservationLaw)
-    try:
-        law: ConservationLaw = parser.instantiate(parser.parse_object({"conserve": _read_yaml(path)})).conserve
-    except (ArgumentError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} names no conservation law: {error}") from error
+    law: ConservationLaw = _instance(ConservationLaw, _read_yaml(path), f"{path} names no conservation law")[0]
     return law
 
 
@@ -490,22 +561,27 @@ def _surrogate_from(checkpoint: Path, wrap: Path | None) -> tuple[Stepper, Model
 
 def stepper_from(given: str) -> tuple[Stepper, ModelCard]:
     """A stepper from an import path or a YAML file."""
-    import yaml
-    from jsonargparse import ArgumentError, ArgumentParser
-
     from pdesurrogate.evaluation.card import ModelCard
     from pdesurrogate.steppers.base import Stepper
 
-    value: Any = _read_yaml(Path(given)) if given.endswith((".yaml", ".yml")) else given
+    value: Any = _read_yaml(Path(given)) if given.endswith(_YAML) else given
+    stepper, plain = _instance(Stepper, value, f"{given} is no stepper")
+    return stepper, ModelCard.of(stepper, config=plain)
+
+
+def _instance(kind: Any, value: Any, refusal: str) -> tuple[Any, Any]:
+    """What a class path, or class_path and init_args, describe, if it is of a kind; and all that in plain values."""
+    import yaml
+    from jsonargparse import ArgumentError, ArgumentParser
+
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--stepper", type=Stepper)
+    parser.add_argument("--described", type=kind)
     try:
-        config = parser.parse_object({"stepper": value})
-        stepper = parser.instantiate(config).stepper
+        config = parser.parse_object({"described": value})
+        instance = parser.instantiate(config).described
     except (ArgumentError, ValueError, TypeError) as error:
-        raise ValueError(f"{given} is no stepper: {error}") from error
-    card = ModelCard.of(stepper, config=yaml.safe_load(parser.dump(config))["stepper"])
-    return stepper, card
+        raise ValueError(f"{refusal}: {error}") from error
+    return instance, yaml.safe_load(parser.dump(config))["described"]
 
 
 def draw(

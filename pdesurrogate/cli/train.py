@@ -6,21 +6,25 @@ import importlib.util
 import itertools
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentError
+from lightning import LightningDataModule, LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from pdesurrogate.cli.terminal import quiet_libraries
 from pdesurrogate.data.catalog import config_path
 from pdesurrogate.data.datamodule import ForecastData
+from pdesurrogate.data.frame_data import FrameData
 from pdesurrogate.data.point_data import PointData
 from pdesurrogate.steppers.surrogate import load_checkpoint
 from pdesurrogate.training.callbacks import PredictionArchive, ReproducibleSteps
+from pdesurrogate.training.case_regression import CaseRegressionModule, load_case_network
 from pdesurrogate.training.forecast import ForecastModule
-from pdesurrogate.training.regression import RegressionModule
+from pdesurrogate.training.regression import RegressionModule, load_neural_process
 
 
 class SafeCLI(LightningCLI):
@@ -123,20 +127,44 @@ def _model_class(argv: list[str]) -> str | None:
     return found
 
 
+class _OfPoints(NamedTuple):
+    """A kind of model of points.
+
+    Attributes:
+        module: that trains it.
+        data: that it is trained on.
+        load: gives the network of its checkpoint.
+    """
+
+    module: type[LightningModule]
+    data: type[LightningDataModule]
+    load: Callable[..., Any]
+
+
+# By class path, as configurations name them.
+_MODELS_OF_POINTS = {
+    f"{kind.module.__module__}.{kind.module.__qualname__}": kind
+    for kind in (
+        _OfPoints(RegressionModule, PointData, load_neural_process),
+        _OfPoints(CaseRegressionModule, FrameData, load_case_network),
+    )
+}
+
+
 def _run_points(model: str, verb: str, common: dict[str, Any]) -> None:
-    known = f"{RegressionModule.__module__}.{RegressionModule.__qualname__}"
-    if model != known:
+    if model not in _MODELS_OF_POINTS:
         raise ValueError(
-            f"Expected {known} as the class path of a model but got {model!r}; a model of fields has its arguments "
-            "directly below `model`, without a class path."
+            f"Expected {' or '.join(_MODELS_OF_POINTS)} as the class path of a model but got {model!r}; a model of "
+            "fields has its arguments directly below `model`, without a class path."
         )
+    kind = _MODELS_OF_POINTS[model]
     if verb == "predict":
         raise ValueError(
             "Expected a model of fields for `predict` but the configuration is for one of points; "
-            "load its checkpoint with `load_neural_process` and ask it where you want."
+            f"load its checkpoint with `{kind.load.__name__}` and ask it where you want."
         )
     common["trainer_defaults"]["callbacks"] = kept_checkpoints("val/loss")
-    SafeCLI(RegressionModule, PointData, subclass_mode_model=True, **common)
+    SafeCLI(kind.module, kind.data, subclass_mode_model=True, **common)
 
 
 def main(argv: list[str]) -> int:

@@ -10,9 +10,19 @@ if TYPE_CHECKING:
     from pdesurrogate.data.datamodule import ForecastData
     from pdesurrogate.data.frame_data import FrameData
     from pdesurrogate.data.point_data import PointData
+    from pdesurrogate.data.subsets import Subset
     from pdesurrogate.data.windows import Windows
 
-__all__ = ["Archive", "ArchiveWriter", "ForecastData", "FrameData", "PointData", "Windows", "write_cfdbench_tree"]
+__all__ = [
+    "Archive",
+    "ArchiveWriter",
+    "ForecastData",
+    "FrameData",
+    "PointData",
+    "Subset",
+    "Windows",
+    "write_cfdbench_tree",
+]
 
 __getattr__, __dir__ = lazy_face(
     __name__,
@@ -22,6 +32,7 @@ __getattr__, __dir__ = lazy_face(
         "ForecastData": "datamodule",
         "FrameData": "frame_data",
         "PointData": "point_data",
+        "Subset": "subsets",
         "Windows": "windows",
         "write_cfdbench_tree": "cfdbench_tree",
     },

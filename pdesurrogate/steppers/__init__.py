@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         ProbConservPredicted,
     )
     from pdesurrogate.steppers.projection import DivergenceFree, FlowRate, NoSlip
+    from pdesurrogate.steppers.regridded import Regridded
     from pdesurrogate.steppers.resampled import Resampled
     from pdesurrogate.steppers.rollout import Rollout, forecast
     from pdesurrogate.steppers.solenoidal import SpectralDivergenceFree
@@ -43,6 +44,7 @@ __all__ = [
     "ProbConservPredicted",
     "ProbabilisticStepper",
     "ProbabilisticSurrogate",
+    "Regridded",
     "Resampled",
     "Rollout",
     "SpectralDivergenceFree",
@@ -75,6 +77,7 @@ __getattr__, __dir__ = lazy_face(
         "ProbConservPredicted": "probconserv",
         "ProbabilisticStepper": "base",
         "ProbabilisticSurrogate": "surrogate",
+        "Regridded": "regridded",
         "Resampled": "resampled",
         "Rollout": "rollout",
         "SpectralDivergenceFree": "solenoidal",
