@@ -121,6 +121,37 @@ def named(config: str, name: str, *options: str) -> Trained:
     return Trained(config, (0,), options=("--name", name, *options))
 
 
+# Configurations are those of the cavity; a file in benchmarks/problems puts another problem in its place.
+CFDBENCH = ("cavity", "tube", "step", "cylinder")
+SUBSETS = ("bc", "prop", "geo")
+SECTION_FLOW = ("--conserve", f"{LAWS}/section_flow.yaml")
+
+
+def cfdbench(problem: str, subset: str) -> Task:
+    """One network of each kind, trained on all subsets of a problem and measured on one; benchmarks/cfdbench.py."""
+    seeds = (0, 1, 2) if problem == "cavity" else (0,)
+    fno = Trained("fno", seeds, options=("--name", "FNO"))
+    if problem == "tube":
+        kept = Way("loop", ("--name", "FNO + ProbConserv", *SECTION_FLOW), seeds, "evaluate")
+        fno = Trained("fno", seeds, (kept,), ("--name", "FNO", *SECTION_FLOW, *MEASURED_ALONE))
+    return Task(
+        f"cfdbench_{problem}_{subset}",
+        f"cfdbench_{problem}",
+        # Frame 0 is at rest in most: nothing persists from there.
+        ("--start-frame", "2", "--subset", subset),
+        (
+            fno,
+            named("cfdbench_fno", "FNO of CFDBench"),
+            Trained("unet", seeds, options=("--name", "U-Net")),
+            named("resnet", "ResNet"),
+            named("auto_deeponet", "Auto-DeepONet"),
+            named("sinenet", "SineNet"),
+        ),
+        (),
+        options=("--metrics", "benchmarks/cfdbench_metrics.yaml"),
+    )
+
+
 TASKS = (
     Task(
         "ns2d_decaying",
@@ -290,6 +321,16 @@ TASKS = (
         (),
         options=("--free-run", "1000", "--bounds", "-3", "3"),
     ),
+    # Each part of the parameters apart: benchmarks/cfdbench.py makes the tables.
+    *(cfdbench(problem, subset) for problem in CFDBENCH for subset in SUBSETS),
+    Task(
+        "smoke_plume",
+        "smoke_plume",
+        ("--start-frame", "1"),
+        (named("fno", "FNO"), named("unet", "U-Net"), named("sinenet", "SineNet")),
+        (),
+        options=(),
+    ),
 )
 
 
@@ -305,6 +346,9 @@ def commands() -> Iterator[tuple[Path | None, list[str]]]:
     """(file that shows that a step is done, its command); one that finds out itself has no file."""
     for problem in dict.fromkeys(task.problem for task in TASKS):
         yield None, ["generate", problem, "--out", f"runs/data/{problem}"]
+    for problem in CFDBENCH:
+        layout = ["--format", "cfdbench", "--problem", problem, "--out", "runs/data/cfdbench_tree"]
+        yield None, ["datasets", "export", f"runs/data/cfdbench_{problem}", *layout]
     for problem, config, seeds in ELSEWHERE:
         for seed in seeds:
             yield from _train(problem, config, seed)
@@ -323,12 +367,24 @@ def _train(problem: str, config: str, seed: int, start_from: str | None = None) 
     logger = {"class_path": "CSVLogger", "init_args": {"save_dir": str(folder), "name": "", "version": ""}}
     last = folder / "checkpoints" / "last.ckpt"
     slim = RUNS / problem / f"{name}.ckpt"
-    fit = ["fit", "-c", f"{problem}/{config}", "--seed_everything", str(seed), "--trainer.logger", json.dumps([logger])]
+    fit = [
+        "fit",
+        *_configuration(problem, config),
+        "--seed_everything",
+        str(seed),
+        "--trainer.logger",
+        json.dumps([logger]),
+    ]
     if start_from is not None:
         fit += ["--model.start_from", str(RUNS / problem / f"{start_from}_seed{seed}.ckpt")]
     finished = slim if slim.exists() else folder / "finished"
     yield finished, [*fit, "--ckpt_path", str(last)] if last.exists() else fit
     yield slim, ["slim", str(last), str(slim)]
+
+
+def _configuration(problem: str, config: str) -> list[str]:
+    other = Path(f"benchmarks/problems/{problem}.yaml")
+    return ["-c", f"cfdbench_cavity/{config}", "-c", str(other)] if other.exists() else ["-c", f"{problem}/{config}"]
 
 
 def _train_and_evaluate(task: Task, trained: Trained, seed: int) -> Iterator[tuple[Path, list[str]]]:
@@ -355,7 +411,9 @@ def _baselines(task: Task) -> Iterator[tuple[str, list[str]]]:
 
 
 def _evaluation(task: Task, out: Path) -> list[str]:
-    return ["--data", f"runs/data/{task.problem}", *task.window, "--out", str(out), "--no-figures"]
+    adapter = Path(f"benchmarks/data/{task.problem}.yaml")
+    data = str(adapter) if adapter.exists() else f"runs/data/{task.problem}"
+    return ["--data", data, *task.window, "--out", str(out), "--no-figures"]
 
 
 def _slim(source: str, target: str) -> None:

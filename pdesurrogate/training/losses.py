@@ -172,6 +172,36 @@ class MeanSquaredError:
         return _channel_mean(error, self.weights)
 
 
+class NormalizedMSE:
+    """``sum |prediction - target|^2 / sum |target|^2`` over the batch, its frames, channels and points: one ratio.
+
+    What the networks of CFDBench are trained with (Luo, Chen & Zhang, arXiv:2310.05963), and
+    `metrics.cfdbench.mean_scores` with ``averaging="batch"`` measures. A frame near rest counts little, and so does a
+    case that is slow beside the others of its batch, whose relative error may stay large; see `RelativeL2Joint`. Where
+    components share a deviation, as those of a vector do, units make no difference.
+
+    Points are centers of cells. Each case counts as one box whatever its extent, and points outside the mask not at
+    all.
+
+    Args:
+        weights: of the channels, see `RelativeL2PerChannel`.
+    """
+
+    def __init__(self, weights: Sequence[float] | None = None) -> None:
+        self.weights = _channel_weights(weights)
+
+    def distance(self, prediction: Tensor, target: Tensor, context: Context, grid: Grid) -> Tensor:
+        """The ratio."""
+        lines = grid.quadrature_weights(context.coordinates, cells=True)
+        error, size = (prediction - target).square(), target.square()
+        if context.mask is not None:
+            fluid = context.mask[:, None, None]
+            error, size = torch.where(fluid, error, 0.0), torch.where(fluid, size, 0.0)
+        # Of the box, not of its fluid: with a mean over the fluid cells would not count alike in all cases.
+        error, size = (_channel_mean(weighted_mean(square, lines), self.weights) for square in (error, size))
+        return error / (size + _FLOOR**2)
+
+
 class FluctuationL2:
     """``mean over (batch, time, channel) of |prediction - target| / |target - its mean along periodic axes|``.
 
