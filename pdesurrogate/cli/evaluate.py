@@ -592,7 +592,7 @@ def draw(
     out: Path,
     others: Sequence[Report] = (),
 ) -> list[Path]:
-    """Error curves, spectra, coherence, densities; snapshots, film and space-time picture of the first trajectory.
+    """Error curves, spectra, densities, profiles, forces; snapshots and film of the first trajectory.
 
     Channels are in wall units by the gradient at their walls, on coarse grids too: stored fields are filtered, which
     the momentum balance does not bear (`ChannelMetric`). The profiles' figure says so and how far apart both are.
@@ -600,22 +600,19 @@ def draw(
     """
     from functools import partial
 
-    import torch
-
     from pdesurrogate.evaluation.channel.wall_units import WallUnitStatistics
     from pdesurrogate.evaluation.misalignment import Misalignment
+    from pdesurrogate.viz.centerlines import plot_rollout_centerlines
     from pdesurrogate.viz.curves import plot_error_curves
     from pdesurrogate.viz.distributions import plot_density
+    from pdesurrogate.viz.forces import plot_rollout_forces
     from pdesurrogate.viz.misalignment import plot_misalignment
     from pdesurrogate.viz.plane_spectra import plot_plane_spectra
     from pdesurrogate.viz.profiles import plot_channel_profiles
-    from pdesurrogate.viz.snapshots import plot_snapshots, save_film
-    from pdesurrogate.viz.spacetime import plot_spacetime
     from pdesurrogate.viz.spectra import plot_coherence, plot_spectra
     from pdesurrogate.viz.style import save_figure
     from pdesurrogate.viz.vortices import plot_q_criterion
 
-    data = report.attributes["data"]
     metadata = trajectories[0].metadata
     reports = [report, *others]
     files = [save_figure(plot_error_curves(reports), out / "errors.png")]
@@ -626,8 +623,11 @@ def draw(
         ("density_prediction", "density", plot_density),
         ("mean_velocity_plus_prediction", "profiles", partial(plot_channel_profiles, reference=published)),
         ("q_criterion_density_prediction", "q_criterion", plot_q_criterion),
+        ("centerline_velocity_x_truth", "centerlines", plot_rollout_centerlines),
+        ("drag_truth", "forces", plot_rollout_forces),
     ):
-        if variable in report.curves:
+        # Bodies on a wall have no forces: all are NaN.
+        if variable in report.curves and bool(report.curves[variable].notnull().any()):
             files.append(save_figure(plot(reports), out / f"{name}.png"))
     if {"mean_velocity_plus_prediction", "line_spectrum_x_prediction"} <= set(report.curves):
         channels = {"truth": WallUnitStatistics.of_report(report.curves, "truth")}
@@ -640,13 +640,41 @@ def draw(
     if "misalignment" in report.attributes:
         found = Misalignment.from_dict(report.attributes["misalignment"])
         files.append(save_figure(plot_misalignment(found), out / "misalignment.png"))
-    if len(metadata.grid.axes) != 2 or any(axis.period is None for axis in metadata.grid.axes):
+    if len(metadata.grid.axes) != 2:
         return files
-    extent = metadata.grid.periods[0], metadata.grid.periods[1]
-    start = data["start_frame"]
+    return files + _draw_fields(report, evaluator, steppers, trajectories, out)
+
+
+def _draw_fields(
+    report: Report,
+    evaluator: Evaluator,
+    steppers: dict[str, Stepper],
+    trajectories: Sequence[Trajectory],
+    out: Path,
+) -> list[Path]:
+    """Snapshots, film and, where the first axis is periodic, space-time picture of the first trajectory in a plane."""
+    import torch
+
+    from pdesurrogate.metrics.centerlines import bounds_of
+    from pdesurrogate.viz.snapshots import plot_snapshots, save_film
+    from pdesurrogate.viz.spacetime import plot_spacetime
+    from pdesurrogate.viz.style import save_figure
+
+    data, metadata, context = report.attributes["data"], trajectories[0].metadata, trajectories[0].context
+    ends = [
+        (0.0, axis.period) if axis.period is not None else bounds_of(points, axis, cells=metadata.cell_centered)
+        for points, axis in zip(context.coordinates, metadata.grid.axes, strict=True)
+    ]
+    # Bounds told from coordinates in single precision are zero to a millionth of the extent.
+    (low_x, high_x), (low_y, high_y) = ((0.0 if abs(low) < 1e-6 * (high - low) else low, high) for low, high in ends)
+    place: dict[str, Any] = {
+        "extent": (high_x - low_x, high_y - low_y),
+        "origin": (low_x, low_y),
+        "mask": context.mask,
+    }
     predictions: dict[str, torch.Tensor] = {}
     for name, stepper in steppers.items():
-        sample, truth = evaluator.sample_rollout(stepper, trajectories, data["frames"], start_frame=start)
+        sample, truth = evaluator.sample_rollout(stepper, trajectories, data["frames"], start_frame=data["start_frame"])
         predictions[name] = sample[0, :, 0]
     truth = truth[0, :, 0]
     channel = metadata.channels[0]
@@ -657,23 +685,23 @@ def draw(
         "length_units": metadata.grid.axes[0].units,
         "time_units": metadata.time_units,
     }
-    picture = plot_snapshots(truth, predictions, lead_times, extent=extent, **units)
-    files.append(save_figure(picture, out / "snapshots.png"))
     first = next(iter(predictions))
-    positions = trajectories[0].context.coordinates[0].tolist()
-    middle = truth.shape[-1] // 2
-    picture = plot_spacetime(
-        truth[..., middle],
-        predictions[first][..., middle],
-        lead_times,
-        positions,
-        period=extent[0],
-        prediction_label=first,
-        **units,
+    files = [save_figure(plot_snapshots(truth, predictions, lead_times, **place, **units), out / "snapshots.png")]
+    if metadata.grid.axes[0].period is not None:
+        middle = truth.shape[-1] // 2
+        picture = plot_spacetime(
+            truth[..., middle],
+            predictions[first][..., middle],
+            lead_times,
+            context.coordinates[0].tolist(),
+            period=metadata.grid.axes[0].period,
+            prediction_label=first,
+            **units,
+        )
+        files.append(save_figure(picture, out / "spacetime.png"))
+    film = save_film(
+        truth, predictions[first], lead_times, out / "rollout.gif", prediction_label=first, **place, **units
     )
-    files.append(save_figure(picture, out / "spacetime.png"))
-    film = out / "rollout.gif"
-    save_film(truth, predictions[first], lead_times, film, extent=extent, prediction_label=first, **units)
     return [*files, film]
 
 
