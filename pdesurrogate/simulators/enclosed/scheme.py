@@ -65,6 +65,8 @@ class EnclosedScheme(nn.Module):
         self._keep("dx", spacings[:, :1, None].to(dtype))
         self._keep("dy", spacings[:, 1:, None].to(dtype))
         self._keep("viscosity", _each(cases, lambda case: case.fluid.viscosity, dtype))
+        self._keep("per_dx", 1 / self.dx)
+        self._keep("per_dy", 1 / self.dy)
         # Velocity of diffusion across a cell.
         self._keep("rub_x", self.viscosity / self.dx)
         self._keep("rub_y", self.viscosity / self.dy)
@@ -98,6 +100,8 @@ class EnclosedScheme(nn.Module):
     dx: Tensor
     dy: Tensor
     viscosity: Tensor
+    per_dx: Tensor
+    per_dy: Tensor
     rub_x: Tensor
     rub_y: Tensor
     density: Tensor
@@ -163,8 +167,9 @@ class EnclosedScheme(nn.Module):
         inner = slice(1, None) if self.is_open else slice(1, -1)
         shear_x = product[:, inner] - _difference(wide_u[:, inner], 2).mul_(self.rub_y)
         shear_y = product[:, :, 1:-1] - _difference(wide_v[:, :, 1:-1], 1).mul_(self.rub_x)
-        rate_x = _difference(normal_x, 1).mul_(-1 / self.dx) - _difference(shear_x, 2).mul_(1 / self.dy)
-        rate_y = _difference(normal_y, 2).mul_(-1 / self.dy) - _difference(shear_y, 1).mul_(1 / self.dx)
+        # What flows in less what flows out.
+        rate_x = _difference(normal_x, 1).mul_(self.per_dx).add_(_difference(shear_x, 2).mul_(self.per_dy)).neg_()
+        rate_y = _difference(normal_y, 2).mul_(self.per_dy).add_(_difference(shear_y, 1).mul_(self.per_dx)).neg_()
         if self.has_force:
             rate_x, rate_y = rate_x + self.force_x[:, inner], rate_y + self.force_y[:, :, 1:-1]
         if scalar is not None:
@@ -177,10 +182,10 @@ class EnclosedScheme(nn.Module):
 
     def pressure_gradient(self, pressure: Tensor) -> tuple[Tensor, Tensor]:
         """On the faces of `tendency`; zero pressure on the outlet."""
-        along_x = (pressure[:, 1:] - pressure[:, :-1]) / self.dx
+        along_x = _difference(pressure, 1).mul_(self.per_dx)
         if self.is_open:
-            along_x = torch.cat([along_x, -2 * pressure[:, -1:] / self.dx], 1)
-        return along_x, (pressure[:, :, 1:] - pressure[:, :, :-1]) / self.dy
+            along_x = torch.cat([along_x, -2 * self.per_dx * pressure[:, -1:]], 1)
+        return along_x, _difference(pressure, 2).mul_(self.per_dy)
 
     def moved(self, u: Tensor, v: Tensor, by_x: Tensor, by_y: Tensor) -> tuple[Tensor, Tensor]:
         """Velocities with changes added on the faces of `tendency`; those of closed faces are zero."""
@@ -200,7 +205,7 @@ class EnclosedScheme(nn.Module):
 
     def divergence(self, u: Tensor, v: Tensor) -> Tensor:
         """``(batch, nx, ny)``, per time."""
-        return (u[:, 1:] - u[:, :-1]) / self.dx + (v[:, :, 1:] - v[:, :, :-1]) / self.dy
+        return _difference(u, 1).mul_(self.per_dx).add_(_difference(v, 2).mul_(self.per_dy))
 
     def forces_on_bodies(self, u: Tensor, v: Tensor, pressure: Tensor, scalar: Tensor | None) -> Tensor:
         """Force of the fluid on all bodies along x and y ``(batch, 2)``, per depth.
