@@ -17,7 +17,14 @@ GUESTS = {
     "matplotlib": ("viz",),
     "h5py": ("data",),
     "netCDF4": ("data",),
-    "lightning": ("data/datamodule.py", "data/frame_data.py", "data/point_data.py", "training", "cli/train.py", "cli/demo.py"),
+    "lightning": (
+        "data/datamodule.py",
+        "data/frame_data.py",
+        "data/point_data.py",
+        "training",
+        "cli/train.py",
+        "cli/demo.py",
+    ),
     "neuralop": ("models/neuralop.py",),
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")

@@ -6,6 +6,7 @@ from pdesurrogate._lazy import lazy_face
 
 if TYPE_CHECKING:
     from pdesurrogate.models.auto_deeponet import AutoDeepONet, AutoDeepONetCNN, AutoEDeepONet, AutoFFN
+    from pdesurrogate.models.case_conditioning import CaseConditioned
     from pdesurrogate.models.cfdbench_fno import CFDBenchFNO
     from pdesurrogate.models.cfdbench_resnet import CFDBenchResNet
     from pdesurrogate.models.cfdbench_unet import CFDBenchUNet
@@ -38,6 +39,7 @@ __all__ = [
     "CFDBenchFNO",
     "CFDBenchResNet",
     "CFDBenchUNet",
+    "CaseConditioned",
     "DeepONet",
     "DilatedResNet",
     "DiverseHeads",
@@ -66,6 +68,7 @@ __getattr__, __dir__ = lazy_face(
         "CFDBenchFNO": "cfdbench_fno",
         "CFDBenchResNet": "cfdbench_resnet",
         "CFDBenchUNet": "cfdbench_unet",
+        "CaseConditioned": "case_conditioning",
         "DeepONet": "deeponet",
         "DilatedResNet": "dilated_resnet",
         "DiverseHeads": "heads",

@@ -54,7 +54,7 @@ class _Head(nn.Module):
         self, network: dict[str, Any], parts: int, channels: int, history_frames: int, target_frames: int
     ) -> None:
         super().__init__()
-        self.network = _inner(network, parts, channels, history_frames, target_frames)
+        self.network = inner_network(network, parts, channels, history_frames, target_frames)
         self.parts = parts
         self.channels = channels
         self.history_frames = history_frames
@@ -307,14 +307,18 @@ class ChannelDropout(nn.Dropout1d):
         return kept.reshape(shape).movedim(1, self.channel_axis)
 
 
-def _inner(network: dict[str, Any], parts: int, channels: int, history_frames: int, target_frames: int) -> nn.Module:
-    """The network inside a head, built for as many parts."""
+def inner_network(
+    network: dict[str, Any], parts: int, channels: int, history_frames: int, target_frames: int
+) -> nn.Module:
+    """The network inside another one, built for as many parts."""
     if set(network) - {"class_path", "init_args"} or "class_path" not in network:
         raise ValueError(f"Expected class_path and init_args of the network inside but got {network!r}.")
     arguments = dict(network.get("init_args") or {})
     twice = sorted(set(arguments) & set(_GIVEN))
     if twice:
-        raise ValueError(f"Expected {', '.join(twice)} as arguments of the head alone; leave them out inside.")
+        raise ValueError(
+            f"Expected {', '.join(twice)} as arguments of the network around it alone; leave them out inside."
+        )
     cls = imported_module(str(network["class_path"]))
     missing = sorted(set(_GIVEN) - set(inspect.signature(cls).parameters))
     if missing or (parts > 1 and issubclass(cls, SFNO)):

@@ -389,8 +389,8 @@ class _LawfulFrames:
         return LinearConstraint(rows, target, variance, names=self.names)
 
     def _rows_for(self, context: Context) -> Rows:
-        """Made anew only for another grid or mask."""
-        leaves = (*context.coordinates, context.mask)
+        """Made anew only for other cases: another grid, mask or parameters."""
+        leaves = (*context.coordinates, context.mask, context.parameters)
         if (
             self._rows is None
             or len(leaves) != len(self._made_for)

@@ -288,7 +288,7 @@ HERE = __name__
         (lambda: GaussianHead({**FNO, "seed": 1}, 1), "class_path and init_args of the network inside but got"),
         (
             lambda: GaussianHead({**FNO, "init_args": {"channels": 1, "history_frames": 1}}, 1),
-            "channels, history_frames as arguments of the head alone",
+            "channels, history_frames as arguments of the network around it alone",
         ),
         (lambda: GaussianHead({"class_path": "no.such.Network"}, 1), "'no.such.Network' cannot be imported"),
         (

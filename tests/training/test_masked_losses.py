@@ -1,9 +1,7 @@
-import sys
+import archive_cases as cases
 import pytest
 import torch
 
-sys.path.insert(0, "tests/data")
-import test_archive_cases as cases
 from pdesurrogate.data.archive import Archive
 from pdesurrogate.data.datamodule import ForecastData
 from pdesurrogate.training.losses import MeanSquaredError, RelativeL2Joint, RelativeL2PerChannel
