@@ -53,6 +53,8 @@ def coarse_flow(trajectories: Sequence[Trajectory], cells: int) -> tuple[Regridd
             f"Expected data that our solver of enclosed flows made but {metadata.name!r} carries no recipe of one; "
             "give a solver of your own with --stepper instead of --coarse-solver."
         )
+    if cells < 4:
+        raise ValueError(f"Expected at least four cells along the shorter side for --coarse-solver but got {cells}.")
     x, y = (round(cells * size / min(original.shape)) for size in original.shape)
     changes: dict[str, Any] = {"shape": [x, y], "largest_cell_reynolds_number": math.inf, "precision": _PRECISION}
     # The problem's own case counts too: the solver is built for it.

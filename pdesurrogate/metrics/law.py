@@ -36,6 +36,7 @@ class LawMetric(RolloutMetric):
         self._chosen = list(law.channels(plan.metadata))
         self._names = law.names(plan.metadata)
         self._rows: Rows | None = None
+        self._made_for: tuple[Tensor | None, ...] = ()
         for side in _SIDES:
             self.add_curve(f"given_{side}", len(self._names))
 
@@ -76,9 +77,11 @@ class LawMetric(RolloutMetric):
 
     def update(self, block: Block) -> None:
         """Measure one block; see `RolloutMetric`."""
-        shared = self.plan.shared_grid and not self.plan.masked and block.context.parameters is None
-        if self._rows is None or not shared:
-            self._rows = self.law.rows(self.plan.metadata, block.context)
+        leaves = (*block.context.coordinates, block.context.mask, block.context.parameters)
+        # Blocks of a batch share their context; rows are made anew for another one.
+        if len(leaves) != len(self._made_for) or any(a is not b for a, b in zip(leaves, self._made_for, strict=True)):
+            self._rows, self._made_for = self.law.rows(self.plan.metadata, block.context), leaves
+        assert self._rows is not None
         for side, fields in block.sides:
             self.write(f"given_{side}", self._rows.apply(fields.values[:, :, self._chosen]), block)
 

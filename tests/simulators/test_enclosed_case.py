@@ -192,9 +192,9 @@ def boxed(*bodies: Body, **options) -> Case:
     [
         (
             boxed(Disc((0.5, 0.5), 0.07)),
-            r"Expected bodies of at least 3 cells along each axis but Disc\(.*\) has 2.2 along x; use more cells",
+            r"Expected bodies of at least 3 cells along each axis but Disc\(.*\) has 2.2 inside the box along x; use",
         ),
-        (boxed(Rectangle((0.2, 0.5), (0.8, 0.6))), "has 1.6 along y"),
+        (boxed(Rectangle((0.2, 0.5), (0.8, 0.6))), "has 1.6 inside the box along y"),
         (boxed(Disc((1.5, 0.5), 0.2)), r"Expected bodies inside the box Box\(.*\) but Disc\(.*\) lies outside along x"),
         (boxed(Disc((0.5, -0.2), 0.2)), "lies outside along y"),
         (
@@ -204,7 +204,7 @@ def boxed(*bodies: Body, **options) -> Case:
         (boxed(Rectangle((0.4, 0.0), (0.6, 0.5))), "leaves 0 along y; use more cells, or let it reach through"),
         (
             boxed(Disc((0.35, 0.5), 0.1), Disc((0.6, 0.5), 0.1)),
-            "Expected a gap of at least 3 cells between bodies but Disc.* and Disc.* are closer; use more cells",
+            "Expected a gap of at least 3 cells between bodies but Disc.* and Disc.* are closer or overlap",
         ),
         (boxed(Disc((0.5, 0.5), 0.2), Disc((0.5, 0.5), 0.1)), "Expected a gap of at least 3 cells between bodies"),
         (
@@ -249,9 +249,21 @@ def test_cell_reynolds_number_takes_the_wider_side_of_a_cell():
     [
         ({"shape": (16,)}, r"Expected a shape of two axes with at least four cells each but got \(16,\)"),
         ({"shape": (16, 3)}, r"Expected a shape of two axes with at least four cells each but got \(16, 3\)"),
-        ({"frame_interval": 0.0}, "Expected a positive frame_interval and steps_per_frame but got 0.0, 10"),
-        ({"frame_interval": math.nan}, "Expected a positive frame_interval"),
-        ({"steps_per_frame": 0}, "Expected a positive frame_interval and steps_per_frame but got 0.1, 0"),
+        ({"frame_interval": 0.0}, "Expected a positive, finite frame_interval and a whole number .* but got 0.0, 10"),
+        ({"frame_interval": math.inf}, "Expected a positive, finite frame_interval"),
+        ({"steps_per_frame": 100.5}, "whole number of steps_per_frame but got 0.1, 100.5"),
+        ({"precision": "half"}, "Expected precision 'float32' or 'float64' but got 'half'"),
+        ({"largest_cell_reynolds_number": -1.0}, "Expected largest_cell_reynolds_number > 0 but got -1.0"),
+        (
+            {"problem": StepFlow(dynamic_viscosity=0.1, step_height=0.1), "shape": (64, 16)},
+            "has 1.6 inside the box along y",
+        ),
+        (
+            {"problem": CylinderWake(dynamic_viscosity=1e-4, radius=5.0, x_min=-6.0), "shape": (64, 32)},
+            "reaches from side to side along y and cuts the box",
+        ),
+        ({"frame_interval": math.nan}, "Expected a positive, finite frame_interval"),
+        ({"steps_per_frame": 0}, "whole number of steps_per_frame but got 0.1, 0"),
         ({"problem": Cavity(dynamic_viscosity=1e-4)}, "Expected a cell Reynolds number .* but got 625 on 16 x 16"),
         (
             {"problem": CylinderWake(dynamic_viscosity=0.1, radius=0.1), "shape": (55, 30)},

@@ -346,3 +346,13 @@ def test_cases_of_one_batch_must_be_alike():
 def test_a_problem_is_anything_with_parameters_and_a_case():
     problem: Problem = FAMILIES[2][0].problem
     assert problem.case().bodies
+
+
+def test_a_run_that_is_too_fast_is_doubted():
+    plume = EnclosedFlow(SmokePlume(dynamic_viscosity=0.5), (16, 16), 1.0, 4)
+    cases = plume.of_base(2)
+    state = cases.at_rest()
+    assert cases.doubts(cases.diagnostics(state)) == ""
+    state[1, 0, 8, 8] = 10.0
+    found = cases.doubts(cases.diagnostics(state))
+    assert "the Courant number is 1.25; up to 1 the scheme is sure to keep within its first bounds" in found

@@ -123,9 +123,16 @@ class Case:
         """Refuse a grid on which this flow cannot be computed.
 
         Raises:
-            ValueError: if the cell Reynolds number is over the limit, a body is thinner than three cells, lies outside
-                the box, or leaves less than three cells to a side that it does not reach through or to another body.
+            ValueError: if a body lies outside the box, cuts it in two, is thinner than three cells inside it, or leaves
+                less than three cells to a side that it does not reach through or to another body; or the cell Reynolds
+                number is over the limit.
         """
+        # Geometry first: no finer grid cures a body that does not fit.
+        for body in self.bodies:
+            self._require_fits(body, shape)
+        for number, body in enumerate(self.bodies):
+            for other in self.bodies[:number]:
+                self._require_apart(body, other, shape)
         found = self.cell_reynolds_number(shape)
         if found > largest_cell_reynolds_number * (1 + _ROUNDING):
             need = math.ceil(max(shape) * found / largest_cell_reynolds_number)
@@ -134,22 +141,28 @@ class Case:
                 f"{found:.3g} on {shape[0]} x {shape[1]} cells; use about {need} cells along the longer side of the "
                 "grid, a more viscous fluid, or raise the limit, knowing that such a grid leaves wiggles."
             )
-        for body in self.bodies:
-            self._require_fits(body, shape)
-        for number, body in enumerate(self.bodies):
-            for other in self.bodies[:number]:
-                self._require_apart(body, other, shape)
 
     def _require_fits(self, body: Body, shape: tuple[int, int]) -> None:
         low, high = body.bounds
+        reaches_x = (low[0] < self.box.low[0] < high[0]) or (low[0] < self.box.high[0] < high[0])
+        if reaches_x and self.boundary.is_open:
+            raise ValueError(f"Expected bodies clear of inlet and outlet but {body} reaches through a side along x.")
         for axis, (name, width) in enumerate(zip("xy", self.spacings(shape), strict=True)):
-            if high[axis] - low[axis] < _LEAST_CELLS * width * (1 - _ROUNDING):
-                raise ValueError(
-                    f"Expected bodies of at least {_LEAST_CELLS} cells along each axis but {body} has "
-                    f"{(high[axis] - low[axis]) / width:.2g} along {name}; use more cells or a larger body."
-                )
             if not (low[axis] < self.box.high[axis] and high[axis] > self.box.low[axis]):
                 raise ValueError(f"Expected bodies inside the box {self.box} but {body} lies outside along {name}.")
+            across = low[axis] <= self.box.low[axis] and high[axis] >= self.box.high[axis]
+            if across and self.box.low[1 - axis] < low[1 - axis] and high[1 - axis] < self.box.high[1 - axis]:
+                raise ValueError(
+                    f"Expected bodies that leave a way past them but {body} reaches from side to side along {name} and "
+                    f"cuts the box {self.box} in two."
+                )
+            # What reaches through a side is as thick as what is inside.
+            inside = min(high[axis], self.box.high[axis]) - max(low[axis], self.box.low[axis])
+            if inside < _LEAST_CELLS * width * (1 - _ROUNDING):
+                raise ValueError(
+                    f"Expected bodies of at least {_LEAST_CELLS} cells along each axis but {body} has "
+                    f"{inside / width:.2g} inside the box along {name}; use more cells or a larger body."
+                )
             for gap in (low[axis] - self.box.low[axis], self.box.high[axis] - high[axis]):
                 if 0 <= gap < _LEAST_CELLS * width * (1 - _ROUNDING):
                     raise ValueError(
@@ -157,9 +170,6 @@ class Case:
                         f"{body} leaves {gap / width:.2g} along {name}; use more cells, or let it reach through the "
                         "side."
                     )
-        reaches_x = low[0] < self.box.low[0] or high[0] > self.box.high[0]
-        if reaches_x and self.boundary.is_open:
-            raise ValueError(f"Expected bodies clear of inlet and outlet but {body} reaches through a side along x.")
 
     def _require_apart(self, body: Body, other: Body, shape: tuple[int, int]) -> None:
         x, y = self.box.faces(shape)
@@ -167,8 +177,8 @@ class Case:
         need = _LEAST_CELLS * max(self.spacings(shape))
         if float(near.min()) < need * (1 - _ROUNDING):
             raise ValueError(
-                f"Expected a gap of at least {_LEAST_CELLS} cells between bodies but {body} and {other} are closer; "
-                "use more cells or move them apart."
+                f"Expected a gap of at least {_LEAST_CELLS} cells between bodies but {body} and {other} are closer "
+                "or overlap; use more cells or move them apart."
             )
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:

@@ -32,7 +32,8 @@ class CoarseFrames:
         self._factors = factors
         self._shape = (solver.shape[0] // factors[0], solver.shape[1] // factors[1])
         self._solver = solver
-        self._fluid = torch.stack([fluid_cells(case, solver.shape) for case in solver.cases]).double().unsqueeze(1)
+        fluid = torch.stack([fluid_cells(case, solver.shape) for case in solver.cases])
+        self._fluid = fluid.unsqueeze(1).to(solver.scheme.dx.device, torch.float64)
 
     @property
     def coordinates(self) -> tuple[Tensor, ...]:

@@ -103,10 +103,15 @@ class EnclosedFlow(nn.Module):
         super().__init__()
         if len(shape) != 2 or min(shape) < 4:
             raise ValueError(f"Expected a shape of two axes with at least four cells each but got {tuple(shape)}.")
-        if not frame_interval > 0 or steps_per_frame < 1:
+        if not 0 < frame_interval < math.inf or steps_per_frame < 1 or steps_per_frame != int(steps_per_frame):
             raise ValueError(
-                f"Expected a positive frame_interval and steps_per_frame but got {frame_interval}, {steps_per_frame}."
+                "Expected a positive, finite frame_interval and a whole number of steps_per_frame but got "
+                f"{frame_interval}, {steps_per_frame}."
             )
+        if not largest_cell_reynolds_number > 0:
+            raise ValueError(f"Expected largest_cell_reynolds_number > 0 but got {largest_cell_reynolds_number}.")
+        if precision not in ("float32", "float64"):
+            raise ValueError(f"Expected precision 'float32' or 'float64' but got {precision!r}.")
         self.problem = problem
         self.shape = (int(shape[0]), int(shape[1]))
         self.frame_interval = frame_interval
@@ -170,7 +175,8 @@ class EnclosedFlow(nn.Module):
                 self._check(case, "its parameters")
             except ValueError as error:
                 given = ", ".join(f"{name} {value:g}" for name, value in zip(names, values, strict=True))
-                raise ValueError(f"Case {number} ({given}): {error}") from error
+                label = f"Case {number}" if len(parameters) > 1 else "The case"
+                raise ValueError(f"{label} ({given}): {error}") from error
             cases.append(case)
         return EnclosedCases(self, tuple(cases), parameters.to(torch.float64).cpu()).to(self._device.device)
 
@@ -374,6 +380,18 @@ class EnclosedCases(nn.Module):
                 f"time step of at most {self.time_step * limit / float(found[worst]):.3g} in place of "
                 f"{self.time_step:.3g}."
             )
+
+    def doubts(self, diagnostics: EnclosedDiagnostics) -> str:
+        """What the user must know of cases with these diagnostics; empty if nothing."""
+        limit = LARGEST_CFL if self.scheme.transport is None else LARGEST_SCALAR_CFL
+        found = float(diagnostics.cfl_number.max())
+        if not found > limit:
+            return ""
+        promise = "stable" if self.scheme.transport is None else "within its first bounds what it carries"
+        return (
+            f"the Courant number is {found:.3g}; up to {limit:.3g} the scheme is sure to keep {promise}. Use "
+            f"smaller time steps than {self.time_step:.3g}."
+        )
 
     def _split(self, state: Tensor) -> FlowState:
         expected = (len(self.cases), len(self.channels), *self.shape)

@@ -127,7 +127,7 @@ class EnclosedScheme(nn.Module):
         start, scalar, ahead = (u, v), state.scalar, state.scalar
         if self.transport is not None and scalar is not None:
             ahead = scalar + dt * self.transport(scalar, u, v)
-        passed, potential = 0.0, state.pressure
+        passed = 0.0
         last: tuple[Tensor, Tensor] | None = None
         for present, past in _STAGES:
             at = scalar if scalar is None or ahead is None else torch.lerp(scalar, ahead, passed)
@@ -239,6 +239,11 @@ class EnclosedScheme(nn.Module):
         rising = (v[:, -1:, 1:] - v[:, -1:, :-1]) * (self.dx / self.dy)
         return torch.cat([u[:, :-1], u[:, -2:-1] - rising], 1)
 
+    def _normal(self, velocity: Tensor, axis: int, rub: Tensor) -> Tensor:
+        """Momentum along ``axis`` that passes the centers of cells along it."""
+        doubled = _doubled_mean(velocity, axis)
+        return (doubled * doubled).mul_(0.25) - _difference(velocity, axis).mul_(rub)
+
     def _beyond_bottom(self, u: Tensor) -> Tensor:
         return _mirrored(self.boundary.bottom, u[:, :, :1], self.bottom)
 
@@ -247,11 +252,6 @@ class EnclosedScheme(nn.Module):
 
     def _beyond_left(self, v: Tensor) -> Tensor:
         return _mirrored(self.boundary.left, v[:, :1], self.left)
-
-    def _normal(self, velocity: Tensor, axis: int, rub: Tensor) -> Tensor:
-        """Momentum along ``axis`` that passes the centers of cells along it."""
-        doubled = _doubled_mean(velocity, axis)
-        return (doubled * doubled).mul_(0.25) - _difference(velocity, axis).mul_(rub)
 
     def _beyond_right(self, v: Tensor) -> Tensor:
         return v[:, -1:] if self.is_open else _mirrored(self.boundary.right, v[:, -1:], self.right)

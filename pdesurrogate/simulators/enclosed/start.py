@@ -38,8 +38,9 @@ class AtRest:
             speeds = torch.tensor([case.expected_speed for case in solver.cases], dtype=torch.float64)
             shape = (count, 2, *solver.shape)
             drawn = torch.randn(shape, dtype=torch.float64, device=generator.device, generator=generator)
-            state[:, :2] += self.noise * speeds.to(drawn).reshape(-1, 1, 1, 1) * drawn
-        return solver.without_divergence(state)
+            disturbance = self.noise * speeds.to(drawn).reshape(-1, 1, 1, 1) * drawn
+            state[:, :2] += disturbance.to(state.device)
+        return solver.without_divergence(state).to(generator.device)
 
 
 class SmokeAtRest:
@@ -63,8 +64,8 @@ class SmokeAtRest:
             raise ValueError(f"Expected a flow with smoke but its channels are {[c.name for c in solver.channels]}.")
         state = solver.at_rest().double()
         drawn = self.field.sample(count, solver.shape, solver.cases[0].box.lengths, generator)[:, 0]
-        state[:, -1] = (drawn / drawn.std((1, 2), keepdim=True)).abs()
-        return state
+        state[:, -1] = (drawn / drawn.std((1, 2), keepdim=True)).abs().to(state.device)
+        return state.to(generator.device)
 
 
 def _solver(simulator: Simulator, count: int) -> EnclosedCases:
