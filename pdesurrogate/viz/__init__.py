@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pdesurrogate.viz.distributions import plot_density, plot_rank_histogram
     from pdesurrogate.viz.films import save_field_film
     from pdesurrogate.viz.forces import plot_forces, plot_rollout_forces
+    from pdesurrogate.viz.generalization import CaseErrors, plot_error_maps
     from pdesurrogate.viz.misalignment import plot_misalignment
     from pdesurrogate.viz.plane_spectra import plot_plane_spectra
     from pdesurrogate.viz.planes import plot_planes
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pdesurrogate.viz.vortices import plot_q_criterion
 
 __all__ = [
+    "CaseErrors",
     "CostPoint",
     "figure_of",
     "plot_centerlines",
@@ -37,6 +39,7 @@ __all__ = [
     "plot_cost_accuracy",
     "plot_density",
     "plot_error_curves",
+    "plot_error_maps",
     "plot_forces",
     "plot_misalignment",
     "plot_plane_spectra",
@@ -61,6 +64,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_face(
     __name__,
     {
+        "CaseErrors": "generalization",
         "CostPoint": "cost",
         "figure_of": "style",
         "plot_centerlines": "centerlines",
@@ -69,6 +73,7 @@ __getattr__, __dir__ = lazy_face(
         "plot_cost_accuracy": "cost",
         "plot_density": "distributions",
         "plot_error_curves": "curves",
+        "plot_error_maps": "generalization",
         "plot_forces": "forces",
         "plot_misalignment": "misalignment",
         "plot_plane_spectra": "plane_spectra",
