@@ -19,13 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pdesurrogate.data.adapters.cfdbench.published import reynolds_number
+from pdesurrogate.data.adapters.cfdbench.published import NUMBERED_SUBSETS, reynolds_number
+from pdesurrogate.data.adapters.cfdbench.tree import OWN_FILE
 from pdesurrogate.data.archive import Archive, CaseName
 from pdesurrogate.fields.trajectory import Trajectory
 
-# In the order of their numbers.
-SUBSETS = ("bc", "prop", "geo")
-OWN_FILE = "pdesurrogate.json"
 _DIGITS = re.compile(r"(\d+)")
 _VELOCITY = {"velocity_x": "face_x", "velocity_y": "face_y"}
 
@@ -36,13 +34,13 @@ class _Layout:
 
     Attributes:
         keys: of ``case.json`` in its order, and what our parameters of that meaning are called.
-        optional: keys that are left out where the data have no such parameter.
+        further: parameters that the case file has no key for; readers need them and find them in our own file.
         high_end: what is at the high end of x.
     """
 
     keys: Mapping[str, str]
     high_end: Literal["wall", "outlet"] = "outlet"
-    optional: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
 
 
 _FLUID = {"density": "density", "viscosity": "dynamic_viscosity"}
@@ -56,7 +54,7 @@ _LAYOUTS = {
     "step": _Layout(
         {"velocity": "inlet_velocity", **_FLUID, "barrier_height": "step_height", "barrier_width": "step_width"}
         | {"height": "height", "width": "length", "dx": "cell_width", "dy": "cell_height"},
-        optional=("barrier_height", "barrier_width"),
+        further=("step_position",),
     ),
     "cylinder": _Layout(
         {"vel_in": "inlet_velocity", **_FLUID}
@@ -183,12 +181,12 @@ def _numbered(archive: Archive) -> list[_Entry]:
                 f"{archive.path} but numbers {nameless[:4]} have none; generate the data from a recipe of cases."
             )
         found += [_Entry(split, number, case) for number, case in cases.items()]
-    others = sorted({entry.case.subset for entry in found} - set(SUBSETS))
+    others = sorted({entry.case.subset for entry in found} - set(NUMBERED_SUBSETS))
     if others:
-        raise ValueError(f"Expected the subsets {', '.join(SUBSETS)} but got {', '.join(others)} too.")
+        raise ValueError(f"Expected the subsets {', '.join(NUMBERED_SUBSETS)} but got {', '.join(others)} too.")
     if len({entry.case for entry in found}) < len(found):
         raise ValueError(f"Expected every name once in a subset but some cases of {archive.path} share theirs.")
-    return sorted(found, key=lambda entry: (SUBSETS.index(entry.case.subset), _natural(entry.case.name)))
+    return sorted(found, key=lambda entry: (NUMBERED_SUBSETS.index(entry.case.subset), _natural(entry.case.name)))
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -203,13 +201,13 @@ def _texts(trajectory: Trajectory, problem: str, split: str, case: CaseName) -> 
     given = () if trajectory.context.parameters is None else trajectory.context.parameters.tolist()
     parameters = {name: _shortest(value) for name, value in zip(metadata.parameters, given, strict=True)}
     values = _with_sizes(parameters, trajectory)
-    missing = [ours for key, ours in layout.keys.items() if ours not in values and key not in layout.optional]
+    missing = [ours for ours in (*layout.keys.values(), *layout.further) if ours not in values]
     if missing:
         raise ValueError(
-            f"Expected the parameters of a {problem} but {', '.join(missing)} are missing; "
-            f"there are {', '.join(metadata.parameters) or 'none'}."
+            f"Expected the parameters of a {problem} but {', '.join(missing)} are missing; there are "
+            f"{', '.join(metadata.parameters) or 'none'}. A tree without them could not be read."
         )
-    published = {key: values[ours] for key, ours in layout.keys.items() if ours in values}
+    published = {key: values[ours] for key, ours in layout.keys.items()}
     own = {
         "generator": "pdesurrogate",
         "content_hash": metadata.attributes.get("content_hash", ""),

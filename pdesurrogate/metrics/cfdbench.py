@@ -68,9 +68,7 @@ def frame_scores(prediction: Tensor, target: Tensor, mask: Tensor | None = None,
     error, truth = (prediction - target).to(torch.float64), target.to(torch.float64)
     share = error.new_ones(())
     if mask is not None:
-        fluid = (mask > 0).unsqueeze(-3)
-        if not bool(fluid.flatten(-2).any(-1).all()):
-            raise ValueError("Expected fluid in every mask but one has none; leave its case out.")
+        fluid = _fluid(mask)
         error, truth = (torch.where(fluid, each, 0.0) for each in (error, truth))
         if compat == "none":
             share = fluid.to(torch.float64).mean((-3, -2, -1))
@@ -78,8 +76,39 @@ def frame_scores(prediction: Tensor, target: Tensor, mask: Tensor | None = None,
     mse, mae, square = error.square().mean(axes) / share, error.abs().mean(axes) / share, truth.square().mean(axes)
     nmse = mse * share / square
     if compat == "none":
-        nmse = torch.where(square > 0, nmse, torch.nan)
+        nmse = torch.where(square == 0, torch.nan, nmse)
     return Scores(nmse, mse, mse.sqrt(), mae)
+
+
+def at_rest(target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Whether the truth of a frame is zero throughout its fluid, so that it has no NMSE; bool ``(...)``.
+
+    Which frames count in a mean NMSE follows from this alone. The prediction must not decide, else a network that blows
+    up would be spared its worst frames.
+
+    Args:
+        target: ``(..., channel, x, y)``.
+        mask: see `frame_scores`.
+
+    Raises:
+        ValueError: if a mask has no fluid.
+
+    Example:
+        >>> at_rest(torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1)).tolist()
+        [True, False]
+    """
+    truth = target.to(torch.float64)
+    if mask is not None:
+        truth = torch.where(_fluid(mask), truth, 0.0)
+    return truth.square().mean((-3, -2, -1)) == 0
+
+
+def _fluid(mask: Tensor) -> Tensor:
+    """Of all channels, ``(..., 1, x, y)``."""
+    fluid = (mask > 0).unsqueeze(-3)
+    if not bool(fluid.flatten(-2).any(-1).all()):
+        raise ValueError("Expected fluid in every mask but one has none; leave its case out.")
+    return fluid
 
 
 def mean_scores(
@@ -101,7 +130,7 @@ def mean_scores(
         compat: see `frame_scores`; also, no frame is left out.
 
     Returns:
-        With an ``nmse`` of NaN if no frame has one.
+        NaN where a prediction that counts is; an ``nmse`` of NaN too if no frame has one.
 
     Raises:
         ValueError: as `frame_scores`, and for another averaging.
@@ -119,7 +148,8 @@ def mean_scores(
     if averaging != "frames":
         raise ValueError(f"Expected averaging 'frames' or 'batch' but got {averaging!r}.")
     each = frame_scores(prediction, target, mask, compat)
-    return Scores(*((score.mean() if compat == "reference" else score.nanmean()) for score in each))
+    nmse = each.nmse if compat == "reference" else each.nmse[~at_rest(target, mask)]
+    return Scores(nmse.mean(), each.mse.mean(), each.rmse.mean(), each.mae.mean())
 
 
 def multi_step_scores(
@@ -139,13 +169,16 @@ def multi_step_scores(
         alignment: ``"frames"`` compares step ``k``, counted from 0, with frame ``(k + 1) * stride``, and a case counts
             as long as it has frames. With ``"reference"`` it is what the authors' code does: step ``k`` with frame
             ``k``, whatever the stride, a case that is too short goes on with its last frame, and `frame_scores` are
-            those of the reference. Persistence then has no error at step 0, and an exact model has one.
+            those of the reference. Persistence then has no error at step 0, and an exact model has one. Theirs are
+            scores of the first velocity alone, so give that; and the list of their ResNet begins with its input,
+            which has to be put in front of the prediction.
 
     Returns:
-        NaN at steps that no case has.
+        NaN at steps that no case has, and from where on a prediction that counts is. Frames whose truth is zero
+        throughout are left out of the mean NMSE, but not with the alignment of the reference.
 
     Raises:
-        ValueError: if shapes do not fit together, for a stride below 1, or another alignment.
+        ValueError: if shapes do not fit together, for a stride below 1, another alignment, or a case without frames.
 
     Example:
         >>> truth = torch.arange(5.0).reshape(5, 1, 1, 1)
@@ -161,22 +194,33 @@ def multi_step_scores(
         )
     if alignment not in ("frames", "reference"):
         raise ValueError(f"Expected alignment 'frames' or 'reference' but got {alignment!r}.")
+    empty = [case for case, frames in enumerate(truth) if len(frames) == 0]
+    if empty:
+        raise ValueError(
+            f"Expected truth with the frame that a rollout starts from but case {empty[0]} has no frame; leave it out."
+        )
+    compat: Compat = "reference" if alignment == "reference" else "none"
     steps = torch.arange(prediction.shape[1])
-    # Row by row of a table (case, step); no value where a case has ended.
-    tables = Scores(*(prediction.new_full(prediction.shape[:2], torch.nan, dtype=torch.float64) for _ in range(4)))
+    # Row by row of a table (case, step), zero where nothing is known.
+    sums = Scores(*(prediction.new_zeros(prediction.shape[:2], dtype=torch.float64) for _ in range(4)))
+    known, ratios = (prediction.new_zeros(prediction.shape[:2], dtype=torch.bool) for _ in range(2))
     for case, frames in enumerate(truth):
         where = steps.clamp(max=len(frames) - 1) if alignment == "reference" else (steps + 1) * stride
-        known = int((where < len(frames)).sum())
-        compat: Compat = "reference" if alignment == "reference" else "none"
-        fluid = None if mask is None else mask[case]
-        found = frame_scores(prediction[case, :known], frames[where[:known]], fluid, compat)
-        for table, values in zip(tables, found, strict=True):
-            table[case, :known] = values
-    return Scores(*(table.mean(0) if alignment == "reference" else table.nanmean(0) for table in tables))
+        count = int((where < len(frames)).sum())
+        targets, fluid = frames[where[:count]], None if mask is None else mask[case]
+        known[case, :count] = True
+        ratios[case, :count] = True if compat == "reference" else ~at_rest(targets, fluid)
+        for table, values in zip(sums, frame_scores(prediction[case, :count], targets, fluid, compat), strict=True):
+            table[case, :count] = values
+    nmse = torch.where(ratios, sums.nmse, 0.0).sum(0) / ratios.sum(0)
+    return Scores(nmse, *(table.sum(0) / known.sum(0) for table in sums[1:]))
 
 
 class CFDBenchErrorMetric(RolloutMetric):
     """`frame_scores` of rollouts by lead time, over some channels together, cells weighted by their volume.
+
+    Frames whose truth is zero throughout have no NMSE and are left out of its score, which is the mean over the others
+    of a trajectory. A trajectory that was stopped has no score, nor has one that is at rest throughout.
 
     Args:
         plan: what is going to be measured.
@@ -210,6 +254,9 @@ class CFDBenchErrorMetric(RolloutMetric):
         curve = ("trajectory", "lead_time")
         return {
             "nmse": Variable(curve, "1", "mean squared error over the mean square of the truth"),
+            "mean_nmse": Variable(
+                ("trajectory",), "1", "mean squared error over the mean square of the truth, mean over lead times"
+            ),
             "mse": Variable(curve, f"({self._units})2", "mean squared error"),
             "mae": Variable(curve, self._units, "mean absolute error"),
         }
@@ -217,10 +264,9 @@ class CFDBenchErrorMetric(RolloutMetric):
     @property
     def scores(self) -> dict[str, Score]:
         """Means over lead times."""
-        return {
-            name: Score(name, f"{variable.long_name}, mean over lead times")
-            for name, variable in self.variables.items()
-        }
+        labels = self.variables
+        means = {name: Score(name, f"{labels[name].long_name}, mean over lead times") for name in ("mse", "mae")}
+        return {"nmse": Score("mean_nmse", labels["mean_nmse"].long_name), **means}
 
     def update(self, block: Block) -> None:
         """Measure one block; see `RolloutMetric`."""
@@ -232,5 +278,8 @@ class CFDBenchErrorMetric(RolloutMetric):
     def compute(self) -> dict[str, Tensor]:
         """All outputs by name; see `RolloutMetric`."""
         error, target = self.curve("error_square"), self.curve("target_square")
-        nmse = torch.where(target > 0, error / target, torch.nan)
-        return {"nmse": nmse, "mse": error, "mae": self.curve("error_magnitude")}
+        # By the truth alone: the error of a stopped prediction is NaN, which the mean keeps.
+        moving = target != 0
+        nmse = torch.where(moving, error / target, torch.nan)
+        mean = torch.where(moving, nmse, 0.0).sum(1) / moving.sum(1)
+        return {"nmse": nmse, "mean_nmse": mean, "mse": error, "mae": self.curve("error_magnitude")}

@@ -81,6 +81,7 @@ class CaseConditioned(CaseNetwork):
         ]
         super().__init__(channels, history_frames, target_frames, ranges, gives, "none")  # type: ignore[arg-type]
         self.scale = scale
+        self._any_logarithm = any(positive)
         self.register_buffer("logarithmic", torch.tensor(positive, dtype=torch.bool), persistent=False)
         self.case_frames = -(-(1 + len(self.ranges)) // channels)
         self.network = inner_network(network, 1, channels, self.case_frames + history_frames, target_frames)
@@ -101,15 +102,17 @@ class CaseConditioned(CaseNetwork):
         """Parameters ``(batch, count)`` of the case, each brought to its range, by its logarithm where that is asked.
 
         Raises:
-            ValueError: if their number is not that of the ranges, or one whose logarithm is taken is not positive.
+            ValueError: if their number is not that of the ranges, or one whose logarithm is taken is not positive. The
+                latter on the CPU alone: elsewhere it would wait for the device in every step, and the frames come out
+                NaN or infinite, which a rollout stops at.
         """
-        if parameters is not None and parameters.shape[-1:] == self.logarithmic.shape and bool(self.logarithmic.any()):
-            if bool((parameters <= 0)[..., self.logarithmic].any()):
+        if parameters is not None and parameters.shape[-1:] == self.logarithmic.shape and self._any_logarithm:
+            if parameters.device.type == "cpu" and bool((parameters <= 0)[..., self.logarithmic].any()):
                 raise ValueError(
                     "Expected positive parameters where their logarithm is taken, as their ranges are, but some are "
                     "not; give ranges that begin at zero or below, or scale='linear'."
                 )
-            parameters = torch.where(self.logarithmic, parameters.clamp_min(0).log(), parameters)
+            parameters = torch.where(self.logarithmic, parameters.log(), parameters)
         return super().scaled_parameters(history, parameters)
 
     def forward(

@@ -62,7 +62,8 @@ class CaseNetwork(nn.Module):
     """A network from one frame, or some, to the next, that is told the parameters of the case and where its fluid is.
 
     Solid cells keep what the latest frame has there, and so do cells that only hold values of a boundary. With
-    ``compat="reference"`` they come out zero, as in the authors' code, which a rollout then goes on from.
+    ``compat="reference"`` they come out zero, as in the authors' code, which a rollout then goes on from. That
+    is zero in the units that the network sees: the mean of the training set where fields are normalized by it.
 
     Args:
         channels: of a frame, in and out.
@@ -187,7 +188,10 @@ def module_translations(ours: str, theirs: str, module: nn.Module) -> list[Trans
 def reference_values(config: Mapping[str, Any], defaults: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """Keywords of the authors' constructor, with their defaults for those that are missing.
 
-    ``None`` as a default stands for what follows from the weights.
+    Args:
+        config: what their constructor was given.
+        defaults: its own; ``None`` stands for what follows from the weights.
+        kind: of network, for the message.
 
     Raises:
         ValueError: for an unknown keyword.

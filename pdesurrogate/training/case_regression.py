@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pdesurrogate.data.frame_data import FrameData, TimedFrame
 from pdesurrogate.fields.trajectory import Context
-from pdesurrogate.metrics.cfdbench import frame_scores
+from pdesurrogate.metrics.cfdbench import at_rest, frame_scores
 from pdesurrogate.models.deeponet import PointNetwork
 from pdesurrogate.models.neural_process import AttentiveNeuralProcess
 from pdesurrogate.models.specification import build
@@ -120,14 +120,14 @@ class CaseRegressionModule(RegressionModule):
         loss = self._loss_of(predicted, truth, fluid)
         self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=len(batch.time), sync_dist=True)
         # As frames (frame, field, channel, x, y), each field with its own scores.
-        fields = predicted.mT[:, :, None, None], truth.mT[:, :, None, None]
-        found = frame_scores(*fields, mask=None if fluid is None else fluid[:, None, None])
+        target, mask = truth.mT[:, :, None, None], None if fluid is None else fluid[:, None, None]
+        found = frame_scores(predicted.mT[:, :, None, None], target, mask)
+        moving = ~at_rest(target, mask)
         for name in _SCORES:
-            values = getattr(found, name)
             # A frame without truth has no ratio: it is left out of the mean, as its weight is.
-            count = int((~values.isnan()).sum())
-            mean = values.nansum() / max(count, 1)
-            self.log(f"{stage}/{name}", mean.float(), batch_size=count, sync_dist=True)
+            values = found.nmse[moving] if name == "nmse" else getattr(found, name).flatten()
+            mean = values.sum() / max(len(values), 1)
+            self.log(f"{stage}/{name}", mean.float(), batch_size=len(values), sync_dist=True)
 
     def _asked(self, batch: TimedFrame, chosen: Tensor | slice) -> tuple[Tensor, Tensor, Tensor | None]:
         """Prediction and truth ``(frame, point, field)`` at chosen points of the grid, and which are fluid."""

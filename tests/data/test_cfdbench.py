@@ -20,7 +20,7 @@ from pdesurrogate.data.adapters.cfdbench import CfdBench, ListedSplit, Reference
 from pdesurrogate.data.adapters.cfdbench.adapter import exact_stride
 from pdesurrogate.data.adapters.cfdbench.problems import PROBLEMS
 from pdesurrogate.data.adapters.cfdbench.published import PUBLISHED, reynolds_number
-from pdesurrogate.data.adapters.cfdbench.splits import CaseName, reference_rounding
+from pdesurrogate.data.adapters.cfdbench.splits import CaseFolder, reference_rounding
 from pdesurrogate.data.datamodule import ForecastData
 from pdesurrogate.data.windows import Windows
 from pdesurrogate.evaluation.evaluator import Evaluator
@@ -291,7 +291,7 @@ def test_what_our_own_file_says_is_taken(tmp_path):
 def named(bc=0, prop=0, geo=0):
     names = []
     for subset, count in (("bc", bc), ("prop", prop), ("geo", geo)):
-        names += [CaseName(subset, f"case{len(names) + number:04d}") for number in range(count)]
+        names += [CaseFolder(subset, f"case{len(names) + number:04d}") for number in range(count)]
     return names
 
 

@@ -137,6 +137,7 @@ def test_a_bad_case_is_named_or_left_out(tmp_path, problem, damage, message):
     with pytest.warns(UserWarning, match=f"Cases were left out: bc/{CASE}"):
         data = CfdBench(tmp_path, problem, ("bc",), cells=(8, 8), skip_bad_cases=True)
     assert [out.case for out in data.left_out] == [f"bc/{CASE}"]
+    assert f"Case bc/{CASE}" not in str(data.left_out[0])
     assert {case.name.folder for split in data.splits for case in data.cases(split)} == {"case0000", "case0002"}
     assert f"left out: bc/{CASE}" in data.summary()
 
@@ -223,6 +224,19 @@ def test_trees_that_are_not_there_are_named(tmp_path):
     (tmp_path / "cavity" / "prop").mkdir()
     with pytest.raises(ValueError, match=r"folders case0000, .* in .*prop but there are none"):
         CfdBench(tmp_path, "cavity", ("bc", "prop"))
+
+
+def test_a_folder_named_after_another_problem_is_refused(tmp_path):
+    # The keys of a step are those of a dam.
+    write_case(tmp_path, "step", rows=8, columns=8)
+    with pytest.raises(ValueError, match=r"a folder of 'dam' but .*step is named after another problem"):
+        CfdBench(tmp_path / "step", "dam", ("bc",), cells=(8, 8))
+
+
+def test_where_all_cases_are_bad_the_first_is_named(tmp_path):
+    write_tree(tmp_path, "step", 2, 0, 0, rows=8, columns=8, density=-1.0)
+    with pytest.raises(ValueError, match="all were left out: bc/case0000: Expected positive numbers but got density"):
+        CfdBench(tmp_path, "step", ("bc",), cells=(8, 8), skip_bad_cases=True)
 
 
 def test_an_early_archive_without_subsets_is_explained(tmp_path):

@@ -2,7 +2,8 @@
 
 ``cfdbench_loaders.npz`` holds ``u`` and ``v`` of three cases for each problem, 6 rows and 8 columns, one of them with a
 repeated frame, the features that both versions of the code make of them, and (in ``said``, JSON) case files,
-parameters, the shuffled order and the case of each pair.
+parameters, the shuffled order and the case of each pair. The input is made up; their published functions were run on it
+once, outside of this repository, of which their code is no part.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def test_frames_come_case_after_case_with_their_number_for_time(tree, golden, pr
     arrays, said = golden
     order = said[problem]["order"]
     data = ReferenceFrames([tree / case for case in order], problem, version, norm_props=False, norm_bc=False)
-    assert data.num_frames_before == [5, 10, 15]
+    assert data.ends == [5, 10, 15]
     assert len(data) == 15
     for place in range(15):
         case, frame = divmod(place, 5)
@@ -165,6 +166,15 @@ def test_the_dams_inlet_is_as_high_as_the_barrier_for_them(tmp_path, height, row
     assert (features[:, 2, 1:-1, 1:] == 1).all()
 
 
+def test_the_adapters_dam_differs_from_theirs_at_the_inlet_alone(tmp_path):
+    folder = write_case(tmp_path, "dam", "geo", barrier_height=0.15)
+    theirs = torch.from_numpy(reference_case(folder, "dam").features)[:, :2].float().transpose(-1, -2)
+    data = CfdBench(tmp_path, "dam", ("geo",), mask="reference", boundary_rows="reference")
+    differs = (data.trajectories("train")[0].read() != theirs).nonzero()
+    # Rows 17 to 23 of the inlet's column, from 0.1 m upwards, in u.
+    assert differs[:, 1:].unique(dim=0).tolist() == [[0, 0, row] for row in range(17, 24)]
+
+
 def test_precision_is_that_of_the_file_and_other_byte_orders_are_turned(tmp_path):
     folder = write_case(tmp_path, "cavity", rows=8, columns=8)
     for name in ("u.npy", "v.npy"):
@@ -192,6 +202,10 @@ def test_what_they_cannot_read_is_refused_with_the_case(tmp_path):
     with pytest.raises(ValueError, match=r"the key 'viscosity'"):
         ReferencePairs([viscosity], "tube")
     assert ReferencePairs([viscosity], "tube", norm_props=False).case_params[0]["vel_in"] == pytest.approx(-0.48)
+    with pytest.raises(ValueError, match=r"the key 'viscosity' in .*case2"):
+        ReferenceFrames([viscosity], "tube", norm_props=False)
+    with pytest.raises(ValueError, match=r"the key 'viscosity' in .*case2"):
+        ReferencePairs([viscosity], "tube")
     words = write_case(tmp_path, "tube", name="case3", generator="ours")
     with pytest.raises(ValueError, match="generator are none"):
         ReferencePairs([words], "tube")
@@ -199,6 +213,27 @@ def test_what_they_cannot_read_is_refused_with_the_case(tmp_path):
         reference_case(words, "step")
     with pytest.raises(ValueError, match="at least one case"):
         ReferenceFrames([], "tube")
+
+
+@pytest.mark.parametrize(
+    ("problem", "changes", "message"),
+    [
+        ("tube", {"height": None}, r"the key 'height' in .*case0000"),
+        ("tube", {"viscosity": "a"}, r"case0000: .*finite number for 'viscosity'.*'a'"),
+        ("tube", {"vel_in": "x"}, r"case0000: .*finite number for 'vel_in'.*'x'"),
+        ("dam", {"dy": 0}, r"case0000: .*positive 'dy' but got 0"),
+        ("dam", {"dx": "wide"}, r"case0000: .*finite number for 'dx'.*'wide'"),
+        ("dam", {"barrier_height": float("nan")}, r"case0000: .*finite number for 'barrier_height'"),
+        ("cylinder", {"center_x": "left"}, r"case0000: .*finite number for 'center_x'"),
+    ],
+)
+def test_keys_that_are_missing_or_no_numbers_are_named_with_the_folder(tmp_path, problem, changes, message):
+    folder = write_case(tmp_path, problem, rows=8, columns=8)
+    values = {**json.loads((folder / "case.json").read_text()), **changes}
+    (folder / "case.json").write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
+    for options in ({}, {"norm_props": False, "norm_bc": False}):
+        with pytest.raises(ValueError, match=message):
+            ReferenceFrames([folder], problem, **options)
 
 
 def test_nan_is_refused_in_pairs_and_taken_in_frames(tmp_path):

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from pdesurrogate.data.adapters.cfdbench import CfdBench
+from pdesurrogate.data.adapters.cfdbench.published import NUMBERED_SUBSETS
 from pdesurrogate.data.archive import Archive, ArchiveWriter
-from pdesurrogate.data.cfdbench_tree import SUBSETS, cell_velocity, write_cfdbench_tree
+from pdesurrogate.data.cfdbench_tree import cell_velocity, write_cfdbench_tree
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 
 FAKE = Path(__file__).parents[3] / "shared" / "golden" / "cfdbench_fake"
@@ -144,7 +146,7 @@ def test_numbers_run_on_over_subsets_and_splits_in_the_order_of_names(tmp_path):
         "tube/geo/case0004",
         "tube/geo/case0005",
     ]
-    assert SUBSETS == ("bc", "prop", "geo")
+    assert NUMBERED_SUBSETS == ("bc", "prop", "geo")
 
 
 def test_a_dropped_case_keeps_its_number(tmp_path):
@@ -207,12 +209,37 @@ def test_keys_and_values_are_those_of_the_case(tmp_path, problem, reynolds):
         assert own["re"] == pytest.approx(reynolds * (factor if problem == "cavity" else 1), rel=1e-6)
 
 
-def test_what_a_step_does_not_say_is_left_out_and_sizes_follow_from_coordinates(tmp_path):
-    data, truth = archive(tmp_path / "data", "step", missing=("step_height", "step_width", "length", "height"))
+@pytest.mark.parametrize("name", ["step_height", "step_width", "step_position"])
+def test_a_step_of_unknown_size_or_place_is_refused(tmp_path, name):
+    data, _ = archive(tmp_path / "data", "step", missing=(name,))
+    with pytest.raises(ValueError, match=f"parameters of a step but {name} are missing; .* could not be read"):
+        write_cfdbench_tree(data, tmp_path / "out", "step")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_step_is_read_back_as_it_was_written(tmp_path):
+    data, _ = archive(tmp_path / "data", "step")
+    write_cfdbench_tree(data, tmp_path / "out", "step")
+    with pytest.warns(UserWarning, match="does not fit"):  # noise is no flow
+        found = CfdBench(tmp_path / "out", "step", cells=SHAPE)
+    assert found.metadata.parameters == data.metadata.parameters
+    for split in ("train", "val", "test"):
+        names = [json.loads((case.folder / "pdesurrogate.json").read_text())["name"] for case in found.cases(split)]
+        numbers = [next(n for s, n, other, _ in CASES if (s, other) == (split, name)) for name in names]
+        assert sorted(numbers) == list(range(len(data.trajectories(split))))
+        for number, mine in zip(numbers, found.trajectories(split), strict=True):
+            stored = data.trajectories(split)[number]
+            torch.testing.assert_close(mine.context.parameters, stored.context.parameters)
+            torch.testing.assert_close(mine.times, stored.times)
+            for line, other in zip(mine.context.coordinates, stored.context.coordinates, strict=True):
+                torch.testing.assert_close(line, other)
+
+
+def test_sizes_of_a_step_follow_from_coordinates(tmp_path):
+    data, truth = archive(tmp_path / "data", "step", missing=("length", "height"))
     (first, *_) = write_cfdbench_tree(data, tmp_path / "out", "step")
     found = json.loads((first / "case.json").read_text())
     factor = truth["bc1"][2]
-    assert list(found) == ["velocity", "density", "viscosity", "height", "width", "dx", "dy"]
     assert found["width"] == pytest.approx(4.0 * factor, rel=1e-6)
     assert found["dy"] == pytest.approx(1.5 / SHAPE[1], rel=1e-6)
 
@@ -303,7 +330,7 @@ def test_layout_keys_and_types_are_those_of_the_published_format(tmp_path, ours,
     data, _ = archive(tmp_path / "data", ours)
     first = write_cfdbench_tree(data, tmp_path / "out", ours)[0]
     for golden in sorted((FAKE / theirs).glob("*/case*")):
-        assert golden.parent.name in SUBSETS
+        assert golden.parent.name in NUMBERED_SUBSETS
         assert golden.name == f"case{int(golden.name[4:]):04d}"
         keys = [key for key in json.loads((golden / "case.json").read_text()) if key != "case_no"]
         assert list(json.loads((first / "case.json").read_text())) == keys

@@ -11,9 +11,10 @@ from helpers import measure
 from torch import Tensor
 from torch.nn import functional
 
+from pdesurrogate.evaluation.scores import curves_of, scores_of
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 from pdesurrogate.fields.trajectory import Context
-from pdesurrogate.metrics.cfdbench import CFDBenchErrorMetric, frame_scores, mean_scores, multi_step_scores
+from pdesurrogate.metrics.cfdbench import CFDBenchErrorMetric, at_rest, frame_scores, mean_scores, multi_step_scores
 from pdesurrogate.metrics.errors import relative_l2
 from pdesurrogate.metrics.plan import RolloutPlan
 
@@ -92,6 +93,28 @@ def test_frames_without_truth_are_left_out_of_the_mean_ratio() -> None:
     assert bool(mean_scores(target, target, compat="reference").nmse.isnan())
 
 
+def test_a_prediction_that_blows_up_has_no_score() -> None:
+    prediction, target = fields(3, 1, 4, 4), fields(3, 1, 4, 4, seed=1)
+    prediction[2, 0, 1, 1] = torch.nan
+    for averaging in ("frames", "batch"):
+        assert bool(torch.stack(mean_scores(prediction, target, averaging=averaging)).isnan().all())
+    # In solid cells it does not matter.
+    fluid = torch.ones(4, 4, dtype=torch.bool)
+    fluid[1, 1] = False
+    assert bool(torch.stack(mean_scores(prediction, target, fluid)).isfinite().all())
+
+
+def test_rest_is_a_matter_of_the_truth_in_the_fluid() -> None:
+    target = torch.zeros(3, 2, 4, 4)
+    target[1, 1, 0, 0], target[2, 0, 3, 3] = 1e-30, torch.nan
+    assert at_rest(target).tolist() == [True, False, False]
+    fluid = torch.ones(4, 4, dtype=torch.bool)
+    fluid[0, 0] = False
+    assert at_rest(target, fluid).tolist() == [True, True, False]
+    with pytest.raises(ValueError, match="Expected fluid in every mask"):
+        at_rest(target, torch.zeros(4, 4, dtype=torch.bool))
+
+
 def test_an_exact_prediction_has_no_error() -> None:
     target = fields(3, 1, 4, 4)
     assert torch.stack(mean_scores(target, target)).tolist() == [0, 0, 0, 0]
@@ -142,6 +165,26 @@ def test_a_case_counts_as_long_as_it_lasts() -> None:
     torch.testing.assert_close(found.mse[2:4], alone.mse[2:4])
     assert not torch.allclose(both.mse[:2], alone.mse[:2])
     assert bool(found.mse[4:].isnan().all())
+
+
+def test_a_rollout_that_blows_up_has_no_scores_from_there_on() -> None:
+    truth = [series(6), series(6, seed=1)]
+    prediction = fields(2, 5, 1, 3, 4, seed=2)
+    prediction[1, 3:] = torch.nan
+    for score in multi_step_scores(prediction, truth):
+        assert score.isnan().tolist() == [False, False, False, True, True]
+
+
+def test_steps_at_rest_are_left_out_of_the_mean_ratio_alone() -> None:
+    truth = [series(4), series(4, seed=1)]
+    truth[1][2] = 0
+    prediction = fields(2, 3, 1, 3, 4, seed=2)
+    found = multi_step_scores(prediction, truth)
+    each = [frame_scores(prediction[case], truth[case][1:]) for case in range(2)]
+    torch.testing.assert_close(found.nmse[1], each[0].nmse[1])
+    torch.testing.assert_close(found.nmse[2], (each[0].nmse[2] + each[1].nmse[2]) / 2)
+    torch.testing.assert_close(found.mae, (each[0].mae + each[1].mae) / 2)
+    assert float(multi_step_scores(prediction, truth, alignment="reference").nmse[2]) == math.inf
 
 
 # As a metric of rollouts.
@@ -195,6 +238,33 @@ def test_metric_has_no_ratio_where_the_truth_is_zero() -> None:
     assert found["nmse"].isnan().tolist() == [[True, False]]
 
 
+def test_a_frame_at_rest_does_not_spoil_the_score_and_a_stopped_trajectory_does() -> None:
+    target = fields(4, 3, 2, 6, 5)
+    target[0, 0], target[2] = 0, 0
+    prediction = target + 1
+    prediction[1, 1:] = torch.nan
+    metric = CFDBenchErrorMetric(plan_of_lines(metadata(), 4, 3))
+    found = measure(metric, prediction, target)
+    torch.testing.assert_close(
+        found["mean_nmse"][[0, 3]], torch.stack([found["nmse"][0, 1:].mean(), found["nmse"][3].mean()])
+    )
+    # One was stopped, the other is at rest throughout.
+    assert found["mean_nmse"].isnan().tolist() == [False, True, True, False]
+    assert metric.scores["nmse"].variable == "mean_nmse"
+    assert metric.variables["mean_nmse"].dims == ("trajectory",)
+
+
+def test_a_report_of_flows_from_rest_has_a_score() -> None:
+    target = fields(2, 3, 2, 6, 5)
+    target[:, 0] = 0
+    plan = plan_of_lines(metadata(), 2, 3)
+    metric = CFDBenchErrorMetric(plan)
+    found = measure(metric, target + 1, target)
+    scores = scores_of({"cfdbench": metric}, curves_of({"cfdbench": metric}, plan))
+    assert scores["nmse"]["value"] == pytest.approx(float(found["nmse"][:, 1:].mean()))
+    assert scores["mse"]["value"] == pytest.approx(1.0)
+
+
 # What they refuse.
 
 
@@ -213,5 +283,7 @@ def test_what_does_not_fit_is_refused() -> None:
         multi_step_scores(rollout, [series(6)])
     with pytest.raises(ValueError, match="a stride of at least 1"):
         multi_step_scores(rollout, [series(6), series(6)], stride=0)
+    with pytest.raises(ValueError, match="case 1 has no frame"):
+        multi_step_scores(rollout, [series(6), series(6)[:0]], alignment="reference")
     with pytest.raises(ValueError, match="Expected alignment"):
         multi_step_scores(rollout, [series(6), series(6)], alignment="late")  # type: ignore[arg-type]

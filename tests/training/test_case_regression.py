@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,15 @@ def test_scores_are_those_of_all_frames(tmp_path: Path, masked: bool) -> None:
     # The second velocity is zero in the first frame of each of two cases of four frames.
     expected = (6 * float(scores[0].nmse) + 8 * float(scores[1].nmse)) / 14
     assert found["test/nmse"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_network_that_gives_nan_has_no_scores(tmp_path: Path) -> None:
+    module = module_of()
+    module._trained = True
+    with torch.no_grad():
+        next(module.network.parameters()).fill_(torch.nan)
+    found = trainer(tmp_path).test(module, FrameData(Flows(), batch_size=3), verbose=False)[0]
+    assert all(math.isnan(found[f"test/{name}"]) for name in ("loss", "nmse", "mse", "mae"))
 
 
 @pytest.mark.parametrize("loss", ["nmse", "mse"])

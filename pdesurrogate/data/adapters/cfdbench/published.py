@@ -22,6 +22,8 @@ _SCALES = {
 }
 # The order in which the authors put the subsets together before they shuffle.
 SUBSETS = ("prop", "bc", "geo")
+# The order in which numbers of cases run on over the subsets.
+NUMBERED_SUBSETS = ("bc", "prop", "geo")
 # Cells along x and y of every published frame.
 PUBLISHED_CELLS = (64, 64)
 
@@ -52,7 +54,7 @@ class PublishedProblem(NamedTuple):
             ['bc', 'prop', 'geo']
         """
         first = 0
-        for subset in ("bc", "prop", "geo"):
+        for subset in NUMBERED_SUBSETS:
             if first <= number < first + self.cases[subset]:
                 return subset
             first += self.cases[subset]

@@ -1,7 +1,7 @@
 """What the authors' loaders make of a tree, fault for fault, so that published numbers can be compared.
 
-``old`` is their code of December 2024 (commit c721f67), with which the paper's tables agree; ``head`` that of October
-2025, in which the cylinder alone is read in another way. Written from descriptions of both; nothing is cached on disk.
+``old`` is their code of December 2024 (commit c721f67), the last of the paper's authors; ``head`` that of October 2025,
+in which the cylinder alone is read in another way. Written from descriptions of both; nothing is cached on disk.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ from torch.utils.data import Dataset
 
 from pdesurrogate.data.adapters.cfdbench.problems import PROBLEMS
 from pdesurrogate.data.adapters.cfdbench.published import (
-    DAM_BARRIER_LEFT,
     PUBLISHED,
     normalized_density,
     normalized_velocity,
     normalized_viscosity,
 )
 from pdesurrogate.data.adapters.cfdbench.splits import ReferenceSplit, reference_rounding
-from pdesurrogate.data.adapters.cfdbench.tree import Case, find_cases, open_arrays, read_json
+from pdesurrogate.data.adapters.cfdbench.tree import Case, find_cases, finite_number, open_arrays, read_json
 
 Version = Literal["old", "head"]
 Array = npt.NDArray[Any]
@@ -38,8 +37,9 @@ FRAME_PARAMETERS = {
     "dam": ("velocity", "density", "viscosity", "height", "width"),
     "cylinder": ("vel_in", "density", "viscosity", "height", "width", "center_x", "center_y", "radius"),
 }
+_SPACINGS = ("dx", "dy")
 # What they leave out where they make a vector of a dictionary.
-_NO_PARAMETERS = ("rotated", "dx", "dy")
+_NO_PARAMETERS = ("rotated", *_SPACINGS)
 _LIMITS = ("x_min", "x_max", "y_min", "y_max")
 # Mean change of the speed below which a case ends for them.
 _STEADY = 1e-3
@@ -68,17 +68,27 @@ def reference_case(folder: str | Path, problem: str, version: Version = "old") -
         version: of their code.
 
     Raises:
-        ValueError: if a file cannot be read or a key is missing; for a barrier lower than a cell, which they cannot
-            read.
+        ValueError: if a file cannot be read, or a key is missing or no finite number, naming the folder; for a barrier
+            lower than a cell, which they cannot read.
     """
     _require_published(problem, version)
     folder = Path(folder)
     parameters = read_json(folder / "case.json")
     u, v = (np.array(array, array.dtype.newbyteorder("=")) for array in open_arrays(folder))
+    kind = PROBLEMS[problem]
     try:
+        for key in (*kind.required, *kind.optional, *(_SPACINGS if problem == "dam" else ())):
+            if key in parameters:
+                finite_number(key, parameters[key])
         return _READERS[problem](u, v, parameters, version)
     except KeyError as error:
-        raise ValueError(f"Expected the key {error} in {folder / 'case.json'} but found {list(parameters)}.") from error
+        raise _missing(error, parameters, folder) from error
+    except ValueError as error:
+        raise ValueError(f"Case {folder}: {error}") from error
+
+
+def _missing(error: KeyError, parameters: dict[str, Any], folder: Path) -> ValueError:
+    return ValueError(f"Expected the key {error} in {folder / 'case.json'} but found {list(parameters)}.")
 
 
 def _cavity(u: Array, v: Array, parameters: dict[str, Any], version: Version) -> ReferenceCase:
@@ -90,11 +100,14 @@ def _tube(u: Array, v: Array, parameters: dict[str, Any], version: Version) -> R
 
 
 def _dam(u: Array, v: Array, parameters: dict[str, Any], version: Version) -> ReferenceCase:
+    # The width and dx, too, are read for a mask that comes to nothing, see below.
+    for key in (*_SPACINGS, "barrier_width"):
+        if not parameters[key] > 0:
+            raise ValueError(f"Expected a positive {key!r} but got {parameters[key]:g}; mend case.json.")
     inlet = np.zeros(u.shape[1], u.dtype)
     # The water's inlet is as high as the barrier for them.
     rows = int(parameters["barrier_height"] / parameters["dy"])
     inlet[:rows] = parameters["velocity"]
-    _require_columns(parameters)
     if rows == 0:
         raise ValueError(
             f"Expected a barrier of a cell's height, {parameters['dy']:g}, or more but got "
@@ -104,11 +117,6 @@ def _dam(u: Array, v: Array, parameters: dict[str, Any], version: Version) -> Re
     kept = {key: parameters[key] for key in FRAME_PARAMETERS["dam"]}
     # They mask the barrier at no time: the slice that was meant for rows is one of the time axis and is empty.
     return ReferenceCase(_surrounded(u, v, np.ones_like(u), inlet), kept)
-
-
-def _require_columns(parameters: dict[str, Any]) -> None:
-    """Of the barrier, which they work out and do not use."""
-    _ = [int(edge / parameters["dx"]) for edge in (DAM_BARRIER_LEFT, DAM_BARRIER_LEFT + parameters["barrier_width"])]
 
 
 def _cylinder(u: Array, v: Array, parameters: dict[str, Any], version: Version) -> ReferenceCase:
@@ -186,7 +194,7 @@ class ReferencePairs(Dataset[tuple[Tensor, Tensor, dict[str, Tensor]]]):
         norm_props: density and viscosity of the parameters with their constants.
         norm_bc: the driving velocity with theirs.
         delta_time: between the frames of a pair in seconds, by their idea of the time between stored frames.
-        stable_state_diff: at which a case ends.
+        steady_below: mean change of the speed at which a case ends.
 
     Attributes:
         inputs: ``(pairs, 3, rows, columns)``.
@@ -210,7 +218,7 @@ class ReferencePairs(Dataset[tuple[Tensor, Tensor, dict[str, Tensor]]]):
         norm_props: bool = True,
         norm_bc: bool = True,
         delta_time: float = 0.1,
-        stable_state_diff: float = _STEADY,
+        steady_below: float = _STEADY,
     ) -> None:
         _require_published(problem, version)
         # Cut off, not rounded: 0.3 s at 0.1 s are two frames.
@@ -223,14 +231,14 @@ class ReferencePairs(Dataset[tuple[Tensor, Tensor, dict[str, Tensor]]]):
         self.case_params: list[dict[str, Any]] = []
         self.all_features: list[Array] = []
         self.case_ids: list[int] = []
-        limit = 0.0 if problem == "dam" else stable_state_diff
+        limit = 0.0 if problem == "dam" else steady_below
         inputs: list[Tensor] = []
         labels: list[Tensor] = []
         for number, folder in enumerate(folders):
             features, parameters = reference_case(folder, problem, version)
             _require_numbers(parameters, Path(folder))
             self.all_features.append(features)
-            self.case_params.append(_normalized(parameters, problem, norm_props, norm_bc))
+            self.case_params.append(_normalized(parameters, problem, norm_props, norm_bc, Path(folder)))
             for before, after in self._pairs_of(features, limit, Path(folder)):
                 inputs.append(before)
                 labels.append(after)
@@ -305,7 +313,7 @@ class ReferenceFrames(Dataset[tuple[Tensor, Tensor, Tensor]]):
         case_params: of each case, ``(p,)`` in the order of `FRAME_PARAMETERS`.
         features: of each case, ``(time, 3, rows, columns)``.
         num_frames: of each case.
-        num_frames_before: up to and with each case.
+        ends: frames up to and with each case.
 
     Raises:
         ValueError: if a case cannot be read or there is none.
@@ -326,21 +334,23 @@ class ReferenceFrames(Dataset[tuple[Tensor, Tensor, Tensor]]):
         self.features: list[Tensor] = []
         for folder in folders:
             features, parameters = reference_case(folder, problem, version)
-            values = _normalized(parameters, problem, norm_props, norm_bc)
-            self.case_params.append(
-                torch.tensor([values[key] for key in FRAME_PARAMETERS[problem]], dtype=torch.float32)
-            )
+            values = _normalized(parameters, problem, norm_props, norm_bc, Path(folder))
+            try:
+                chosen = [values[key] for key in FRAME_PARAMETERS[problem]]
+            except KeyError as error:
+                raise _missing(error, parameters, Path(folder)) from error
+            self.case_params.append(torch.tensor(chosen, dtype=torch.float32))
             self.features.append(torch.tensor(features, dtype=torch.float32))
         self.num_frames = [len(features) for features in self.features]
-        self.num_frames_before = list(accumulate(self.num_frames))
+        self.ends = list(accumulate(self.num_frames))
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        case = bisect_right(self.num_frames_before, index)
-        frame = index - (self.num_frames_before[case - 1] if case else 0)
-        return self.case_params[case], torch.tensor([frame]).float(), self.features[case][frame]
+        case = bisect_right(self.ends, index)
+        frame = index - (self.ends[case - 1] if case else 0)
+        return self.case_params[case], torch.tensor([float(frame)]), self.features[case][frame]
 
     def __len__(self) -> int:
-        return self.num_frames_before[-1]
+        return self.ends[-1]
 
 
 def reference_folders(
@@ -384,7 +394,9 @@ def reference_datasets(
     return {split: ReferenceFrames(cases, problem, version, **options) for split, cases in folders.items()}
 
 
-def _normalized(parameters: dict[str, Any], problem: str, norm_props: bool, norm_bc: bool) -> dict[str, Any]:
+def _normalized(
+    parameters: dict[str, Any], problem: str, norm_props: bool, norm_bc: bool, folder: Path
+) -> dict[str, Any]:
     changed = dict(parameters)
     try:
         if norm_props:
@@ -394,7 +406,7 @@ def _normalized(parameters: dict[str, Any], problem: str, norm_props: bool, norm
             key = PROBLEMS[problem].velocity
             changed[key] = normalized_velocity(changed[key])
     except KeyError as error:
-        raise ValueError(f"Expected the key {error} in case.json but found {list(parameters)}.") from error
+        raise _missing(error, parameters, folder) from error
     return changed
 
 

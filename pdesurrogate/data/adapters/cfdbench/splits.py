@@ -12,7 +12,7 @@ from pdesurrogate.data.adapters.cfdbench.published import SUBSETS
 Rounding = Literal["round", "truncate"]
 
 
-class CaseName(NamedTuple):
+class CaseFolder(NamedTuple):
     """A case of a tree: its subset and the name of its folder."""
 
     subset: str
@@ -22,13 +22,13 @@ class CaseName(NamedTuple):
         return f"{self.subset}/{self.folder}"
 
 
-Assignment = dict[str, list[CaseName]]
+Assignment = dict[str, list[CaseFolder]]
 
 
 class SplitRule(Protocol):
     """Says which case belongs to which split; cases that are left out later are among those given."""
 
-    def assign(self, names: Sequence[CaseName]) -> Assignment:
+    def assign(self, names: Sequence[CaseFolder]) -> Assignment:
         """Cases of ``train``, ``val`` and ``test``, none in two of them; ``names`` are sorted."""
         ...
 
@@ -44,7 +44,7 @@ class ShuffledSplit:
         ValueError: if a share is negative, or nothing is left for training.
 
     Example:
-        >>> names = [CaseName("bc", f"case{number:04d}") for number in range(10)]
+        >>> names = [CaseFolder("bc", f"case{number:04d}") for number in range(10)]
         >>> {split: len(cases) for split, cases in ShuffledSplit().assign(names).items()}
         {'train': 8, 'val': 1, 'test': 1}
     """
@@ -56,7 +56,7 @@ class ShuffledSplit:
     def __post_init__(self) -> None:
         _require_shares(self.val, self.test)
 
-    def assign(self, names: Sequence[CaseName]) -> Assignment:
+    def assign(self, names: Sequence[CaseFolder]) -> Assignment:
         """See the class."""
         splits: Assignment = {"train": [], "val": [], "test": []}
         for subset in SUBSETS:
@@ -76,7 +76,7 @@ class UnseenSubset:
         ValueError: for another subset, a share that is negative, or if no case is left to train on.
 
     Example:
-        >>> names = [CaseName("bc", "case0"), CaseName("bc", "case1"), CaseName("geo", "case2")]
+        >>> names = [CaseFolder("bc", "case0"), CaseFolder("bc", "case1"), CaseFolder("geo", "case2")]
         >>> [str(name) for name in UnseenSubset("geo").assign(names)["test"]]
         ['geo/case2']
     """
@@ -90,7 +90,7 @@ class UnseenSubset:
             raise ValueError(f"Expected a subset among {SUBSETS} for testing but got {self.test!r}.")
         _require_shares(self.val, 0.0)
 
-    def assign(self, names: Sequence[CaseName]) -> Assignment:
+    def assign(self, names: Sequence[CaseFolder]) -> Assignment:
         """See the class."""
         seen = [name for name in names if name.subset != self.test]
         if not seen or len(seen) == len(names):
@@ -113,7 +113,7 @@ class ReferenceSplit:
             the others; see `reference_rounding`.
 
     Example:
-        >>> names = [CaseName("prop", f"case{number}") for number in range(84)]
+        >>> names = [CaseFolder("prop", f"case{number}") for number in range(84)]
         >>> {split: len(cases) for split, cases in ReferenceSplit("round").assign(names).items()}
         {'train': 67, 'val': 8, 'test': 9}
     """
@@ -124,7 +124,7 @@ class ReferenceSplit:
         if self.rounding not in ("round", "truncate"):
             raise ValueError(f"Expected rounding 'round' or 'truncate' but got {self.rounding!r}.")
 
-    def assign(self, names: Sequence[CaseName]) -> Assignment:
+    def assign(self, names: Sequence[CaseFolder]) -> Assignment:
         """See the class."""
         # A generator of its own draws what random.seed(0); random.shuffle(...) would, and leaves the global one alone.
         cases = _shuffled([name for subset in SUBSETS for name in names if name.subset == subset], 0)
@@ -151,7 +151,7 @@ class ListedSplit:
         if twice:
             raise ValueError(f"Expected each case in one split only but {', '.join(twice)} is listed twice.")
 
-    def assign(self, names: Sequence[CaseName]) -> Assignment:
+    def assign(self, names: Sequence[CaseFolder]) -> Assignment:
         """See the class."""
         known = {str(name): name for name in names}
         unknown = [name for name in (*self.train, *self.val, *self.test) if name not in known]
@@ -174,7 +174,7 @@ def reference_rounding(problem: str, task: Literal["pairs", "frames"]) -> Roundi
     return "round" if problem == "cavity" or (problem in ("tube", "dam") and task == "frames") else "truncate"
 
 
-def _shuffled(names: list[CaseName], seed: int | str) -> list[CaseName]:
+def _shuffled(names: list[CaseFolder], seed: int | str) -> list[CaseFolder]:
     random.Random(seed).shuffle(names)
     return names
 

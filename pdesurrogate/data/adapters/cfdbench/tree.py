@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pdesurrogate.data.adapters.cfdbench.problems import PROBLEMS, Body, Box, Problem
-from pdesurrogate.data.adapters.cfdbench.published import PUBLISHED, SUBSETS
-from pdesurrogate.data.adapters.cfdbench.splits import CaseName
+from pdesurrogate.data.adapters.cfdbench.published import NUMBERED_SUBSETS, PUBLISHED, SUBSETS
+from pdesurrogate.data.adapters.cfdbench.splits import CaseFolder
 
 Array = npt.NDArray[np.floating[Any]]
 # What files may say beside what is required; none of it is a parameter.
@@ -45,7 +45,7 @@ class Case(NamedTuple):
         cells: along x and y.
     """
 
-    name: CaseName
+    name: CaseFolder
     folder: Path
     problem: str
     values: Mapping[str, float]
@@ -93,7 +93,7 @@ def case_number(folder: str) -> int:
     return int(found[1])
 
 
-def find_cases(root: Path, problem: str, subsets: Iterable[str]) -> tuple[list[tuple[CaseName, Path]], list[str]]:
+def find_cases(root: Path, problem: str, subsets: Iterable[str]) -> tuple[list[tuple[CaseFolder, Path]], list[str]]:
     """Folders of cases in the order prop, bc, geo and by number, and names of those that have no number.
 
     Args:
@@ -105,7 +105,7 @@ def find_cases(root: Path, problem: str, subsets: Iterable[str]) -> tuple[list[t
         ValueError: if the folder, a subset or its cases are not there.
     """
     folder = _problem_folder(root, problem)
-    found: list[tuple[CaseName, Path]] = []
+    found: list[tuple[CaseFolder, Path]] = []
     unnumbered: list[str] = []
     for subset in (name for name in SUBSETS if name in set(subsets)):
         if not (folder / subset).is_dir():
@@ -119,7 +119,7 @@ def find_cases(root: Path, problem: str, subsets: Iterable[str]) -> tuple[list[t
                 f"archive of {problem} again, or leave {subset!r} out of the subsets."
             )
         numbered.sort(key=lambda entry: (case_number(entry.name), entry.name))
-        found += [(CaseName(subset, entry.name), entry) for entry in numbered]
+        found += [(CaseFolder(subset, entry.name), entry) for entry in numbered]
     return found, unnumbered
 
 
@@ -130,6 +130,11 @@ def _problem_folder(root: Path, problem: str) -> Path:
         )
     if (root / problem).is_dir():
         return root / problem
+    if root.name in PROBLEMS and root.name != problem:
+        raise ValueError(
+            f"Expected a folder of {problem!r} but {root} is named after another problem, {root.name!r}, whose keys "
+            "may be the same; give the folder above the problems, or that problem."
+        )
     if root.name == problem or any((root / subset).is_dir() for subset in SUBSETS):
         return root
     inside = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
@@ -144,7 +149,7 @@ def _no_subset(folder: Path, problem: str, subset: str) -> str:
     if flat:
         counts = PUBLISHED[problem].cases if problem in PUBLISHED else {}
         first, ranges = 0, []
-        for name, count in ((name, counts[name]) for name in ("bc", "prop", "geo") if name in counts):
+        for name, count in ((name, counts[name]) for name in NUMBERED_SUBSETS if name in counts):
             ranges.append(f"{name} case{first:04d} to case{first + count - 1:04d}")
             first += count
         return (
@@ -158,7 +163,7 @@ def _no_subset(folder: Path, problem: str, subset: str) -> str:
     )
 
 
-def read_case(name: CaseName, folder: Path, problem: str) -> Case:
+def read_case(name: CaseFolder, folder: Path, problem: str) -> Case:
     """Of one folder; arrays are mapped to see their shape, and nothing of them is read.
 
     Raises:
@@ -212,12 +217,17 @@ def _numbers(content: Mapping[str, Any], problem: Problem) -> dict[str, float]:
             f"{', '.join(content) or 'none'}.{hint}"
         )
     read = (*problem.required, *problem.optional, *_READ_EXTRAS)
-    return {key: _number(key, content[key]) for key in read if key in content} | {
+    return {key: finite_number(key, content[key]) for key in read if key in content} | {
         "rotated": float(content.get("rotated") is True)
     }
 
 
-def _number(key: str, value: Any) -> float:
+def finite_number(key: str, value: Any) -> float:
+    """A value of ``case.json``.
+
+    Raises:
+        ValueError: if it is none, naming the key.
+    """
     try:
         number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
     except OverflowError:
