@@ -8,7 +8,7 @@ step and the pressure of the step before, steps cost half and were stable up to 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -138,6 +138,7 @@ class EnclosedScheme(nn.Module):
             u, v, potential = self.projected(*self.moved(u, v, *steps))
             last = rates
             passed += present + past
+        # That of the last stage, which belongs to its middle, at 5/6 of the step.
         pressure = potential / (dt * sum(_STAGES[-1]))
         if self.transport is not None and scalar is not None:
             # Both velocities are free of divergence, so their mean carries the scalar within its bounds.
@@ -295,9 +296,8 @@ def _force(case: Case, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return on_x + case.force.at(face_x[:, None], y)[0], on_y + case.force.at(x[:, None], face_y)[1]
 
 
-def _each(cases: Sequence[Case], value: object, dtype: torch.dtype) -> Tensor:
+def _each(cases: Sequence[Case], value: Callable[[Case], float], dtype: torch.dtype) -> Tensor:
     """``(batch, 1, 1)`` of a number of every case."""
-    assert callable(value)
     return torch.tensor([value(case) for case in cases], dtype=torch.float64).reshape(-1, 1, 1).to(dtype)
 
 
