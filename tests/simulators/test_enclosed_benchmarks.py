@@ -40,7 +40,7 @@ def cavity(reynolds_number: int, cells: int, time: float) -> torch.Tensor:
     if cells > 32:
         coarse = cavity(reynolds_number, cells // 2, 4 * time)
         state = solver.without_divergence(coarse.repeat_interleave(2, -2).repeat_interleave(2, -1))
-    state = solver.march(state, round(time * flow.steps_per_frame))
+    state = solver.advance(state, round(time * flow.steps_per_frame))
     assert float(solver.diagnostics(state).divergence) < 1e-11
     return state
 
@@ -104,7 +104,7 @@ def test_channel_flow_develops_to_the_parabola_and_its_pressure_gradient():
     tube = Tube(velocity, density, density * viscosity, length=3.0, height=height)
     flow = EnclosedFlow(tube, (36, 32), 1.0, 104)
     solver = flow.of_base(1)
-    state = solver.march(flow.at_rest(1), 9 * flow.steps_per_frame)
+    state = solver.advance(flow.at_rest(1), 9 * flow.steps_per_frame)
     _, y = flow.coordinates
     parabola = 6 * velocity * y * (height - y) / height**2
     torch.testing.assert_close(state[0, 0, -1], parabola, rtol=0, atol=0.002 * 1.5 * velocity)
@@ -120,7 +120,7 @@ def test_the_wake_of_a_cylinder_is_that_of_the_benchmark():
     solver = flow.of_base(1)
     state, forces = flow.at_rest(1), []
     for _ in range(1600):
-        state = solver.march(state, flow.steps_per_frame)
+        state = solver.advance(state, flow.steps_per_frame)
         seen = solver.diagnostics(state)
         forces.append((float(seen.drag), float(seen.lift)))
     assert float(seen.divergence) < 1e-10

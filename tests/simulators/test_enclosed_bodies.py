@@ -37,7 +37,7 @@ def test_velocity_around_a_disc_is_of_second_order():
     for cells in (24, 48):
         solver = flows_of([case], (cells, cells), 0.5 / (cells * cells // 11))
         velocity = velocity_of(and_its_slope, UNIT, solver.shape)
-        state = solver.march(solver.without_divergence(state_of(velocity)), cells * cells // 11)
+        state = solver.advance(solver.without_divergence(state_of(velocity)), cells * cells // 11)
         closed_x, closed_y = case.closed_faces(solver.shape)
         closed = torch.stack([closed_x[:-1], closed_y[:, :-1]])
         wrong = (state[0, :2] - velocity).masked_fill(closed, 0)
@@ -89,7 +89,7 @@ def test_a_body_that_fills_one_end_of_a_box_is_a_wall(bar, box, part):
     start = state_of(velocity_of(smooth_stream(box), box, (rows, columns)))
     padded = torch.zeros(1, 3, 16, 16, dtype=torch.float64)
     padded[:, :, part[0], part[1]] = start
-    end, expected = solver.march(padded, 20)[:, :, part[0], part[1]], other.march(start, 20)
+    end, expected = solver.advance(padded, 20)[:, :, part[0], part[1]], other.advance(start, 20)
     torch.testing.assert_close(end[:, :2], expected[:, :2], rtol=0, atol=1e-12)
     torch.testing.assert_close(end[:, 2] - end[:, 2].mean(), expected[:, 2] - expected[:, 2].mean(), rtol=0, atol=1e-10)
 
@@ -100,7 +100,7 @@ def test_a_body_that_fills_one_end_of_a_box_is_a_wall(bar, box, part):
 def test_nothing_flows_inside_a_body(problem, shape):
     flow = EnclosedFlow(problem, shape, 0.05, 2, math.inf)
     solver = flow.of_base(1)
-    state = solver.march(random_state(solver), 10)
+    state = solver.advance(random_state(solver), 10)
     closed_x, closed_y = solver.cases[0].closed_faces(shape)
     assert bool((state[0, 0][closed_x[:-1]] == 0).all())
     assert bool((state[0, 1][closed_y[:, :-1]] == 0).all())

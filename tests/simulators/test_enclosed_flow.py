@@ -69,11 +69,11 @@ def table(rows: list[list[float]]) -> torch.Tensor:
 def test_each_case_of_a_batch_is_that_case_alone(flow, rows):
     solver = flow.of_cases(table(rows))
     start = random_state(solver, size=0.1)
-    end, seen = solver.march(start, 10), solver.diagnostics(start)
+    end, seen = solver.advance(start, 10), solver.diagnostics(start)
     for number, row in enumerate(rows):
         alone = flow.of_cases(table([row]))
         torch.testing.assert_close(solver.at_rest()[number], alone.at_rest()[0], rtol=0, atol=1e-12)
-        expected = alone.march(start[number : number + 1], 10)[0]
+        expected = alone.advance(start[number : number + 1], 10)[0]
         torch.testing.assert_close(end[number], expected, rtol=1e-11, atol=1e-11)
         for ours, found in zip(seen, alone.diagnostics(start[number : number + 1]), strict=True):
             torch.testing.assert_close(ours[number], found[0], rtol=1e-10, atol=1e-10)
@@ -91,9 +91,9 @@ def test_a_case_without_bodies_may_stand_beside_one_with_several():
     ]
     solver = flows_of(cases, (32, 16), 0.01)
     start = random_state(solver)
-    end = solver.march(start, 10)
+    end = solver.advance(start, 10)
     for number, case in enumerate(cases):
-        alone = flows_of([case], (32, 16), 0.01).march(start[number : number + 1], 10)[0]
+        alone = flows_of([case], (32, 16), 0.01).advance(start[number : number + 1], 10)[0]
         torch.testing.assert_close(end[number], alone, rtol=1e-11, atol=1e-11)
     assert solver.context.mask[1].all()
     assert not solver.context.mask[0].all()
@@ -103,11 +103,11 @@ def test_a_case_without_bodies_may_stand_beside_one_with_several():
 def test_a_case_that_blows_up_leaves_the_others_as_they_were(flow, rows):
     solver = flow.of_cases(table(rows))
     start = random_state(solver, size=0.1)
-    expected = solver.march(start, 5)
+    expected = solver.advance(start, 5)
     for bad in (math.nan, math.inf, 1e200):
         spoiled = start.clone()
         spoiled[1, 0, 3, 4] = bad
-        end = solver.march(spoiled, 5)
+        end = solver.advance(spoiled, 5)
         assert torch.equal(end[[0, 2]], expected[[0, 2]])
         assert not bool(end[1].isfinite().all())
         for values in solver.diagnostics(end):
@@ -153,7 +153,7 @@ def test_steps_follow_the_parameters_of_the_context(flow, rows):
     solver = flow.of_cases(table(rows))
     start = random_state(solver, size=0.1)
     block = flow.step(start.unsqueeze(1), solver.context)
-    assert torch.equal(block[:, 0], solver.march(start, flow.steps_per_frame))
+    assert torch.equal(block[:, 0], solver.advance(start, flow.steps_per_frame))
     # As loaders give it: all in single precision.
     context = solver.context
     coordinates = tuple(points.float() for points in context.coordinates)
@@ -190,7 +190,7 @@ def test_without_parameters_the_case_is_the_own_one():
     x, y = (points.expand(2, -1) for points in flow.coordinates)
     block = flow.step(start.unsqueeze(1), Context((x, y)))
     assert torch.equal(block[:, 0], flow.advance(start, flow.steps_per_frame))
-    assert torch.equal(flow.of_cases(table(rows[:1] * 2)).march(start, 2), flow.advance(start, 2))
+    assert torch.equal(flow.of_cases(table(rows[:1] * 2)).advance(start, 2), flow.advance(start, 2))
 
 
 def test_rollouts_run_and_stop_what_blows_up():
@@ -203,7 +203,7 @@ def test_rollouts_run_and_stop_what_blows_up():
     assert frames.shape == (3, 3, 3, *flow.shape)
     assert run.first_bad_frame[:2].tolist() == [3, 3]
     assert int(run.first_bad_frame[2]) < 3
-    expected = solver.march(start, 3 * flow.steps_per_frame)
+    expected = solver.advance(start, 3 * flow.steps_per_frame)
     assert torch.equal(frames[:2, -1], expected[:2])
 
 
@@ -225,17 +225,17 @@ def test_metadata_name_the_problem_its_fields_and_parameters():
 def test_going_on_from_a_state_is_as_if_it_had_not_stopped(flow, rows):
     solver = flow.of_cases(table(rows))
     start = random_state(solver, size=0.1)
-    whole = solver.march(start, 7)
-    assert torch.equal(solver.march(solver.march(start, 3), 4), whole)
+    whole = solver.advance(start, 7)
+    assert torch.equal(solver.advance(solver.advance(start, 3), 4), whole)
     assert torch.equal(flow.of_cases(table(rows)).advance(start, 7), whole)
-    assert torch.equal(solver.march(start, 0)[:, :2], start[:, :2])
+    assert torch.equal(solver.advance(start, 0)[:, :2], start[:, :2])
 
 
 @each_family
 def test_single_precision_stays_close_to_double(flow, rows):
     single = EnclosedFlow(flow.problem, flow.shape, flow.frame_interval, flow.steps_per_frame, precision="float32")
     start = random_state(flow.of_cases(table(rows)), size=0.1)
-    end, rough = (solver.of_cases(table(rows)).march(start, 20) for solver in (flow, single))
+    end, rough = (solver.of_cases(table(rows)).advance(start, 20) for solver in (flow, single))
     assert rough.dtype == torch.float64
     for channel in range(end.shape[1]):
         scale = float(end[:, channel].abs().max())
@@ -260,10 +260,10 @@ def test_gradients_through_steps_are_those_of_differences(flow, rows):
     weights = random_state(solver, seed=5)
     toward = torch.randn(start.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     state = start.clone().requires_grad_()
-    (solver.march(state, 3) * weights).sum().backward()
+    (solver.advance(state, 3) * weights).sum().backward()
     assert state.grad is not None
     slope = float((state.grad * toward).sum())
-    ahead, back = (float((solver.march(start + eps * toward, 3) * weights).sum()) for eps in (1e-6, -1e-6))
+    ahead, back = (float((solver.advance(start + eps * toward, 3) * weights).sum()) for eps in (1e-6, -1e-6))
     assert slope == pytest.approx((ahead - back) / 2e-6, rel=1e-5)
 
 
@@ -278,11 +278,11 @@ def test_states_of_another_shape_are_refused(flow, rows):
     message = rf"Expected fields \(3, {channels}, {flow.shape[0]}, {flow.shape[1]}\), \(case, channel, x, y\)"
     for state in (good[:, :2], good[:, :, 1:], good[:2], good[0]):
         with pytest.raises(ValueError, match=message):
-            solver.march(state, 1)
+            solver.advance(state, 1)
         with pytest.raises(ValueError, match=message):
             solver.diagnostics(state)
     with pytest.raises(ValueError, match="Expected a number of steps >= 0 but got -1"):
-        solver.march(good, -1)
+        solver.advance(good, -1)
     with pytest.raises(ValueError, match="but got"):
         flow.step(good[:, None, :, 1:], solver.context)
 

@@ -44,7 +44,7 @@ def test_a_flow_that_continuity_allows_is_its_own_nearest_one(solver):
     torch.testing.assert_close(solver.without_divergence(rest), rest, rtol=0, atol=1e-12)
     state = random_state(solver)
     torch.testing.assert_close(solver.without_divergence(state), state, rtol=0, atol=1e-11)
-    later = solver.march(state, 3)
+    later = solver.advance(state, 3)
     torch.testing.assert_close(solver.without_divergence(later), later, rtol=0, atol=1e-11)
     torch.testing.assert_close(AtRest().start(solver, 2, generator()), rest, rtol=0, atol=1e-12)
 
@@ -134,7 +134,7 @@ def coarse_divergence(solver: EnclosedCases, frames: torch.Tensor, factors: tupl
 def test_coarse_cells_have_no_divergence(solver, coarse):
     frames = FaceCoarsening(coarse).on(solver)
     assert isinstance(frames, Varying)
-    state = solver.march(random_state(solver, size=0.1), 3)
+    state = solver.advance(random_state(solver, size=0.1), 3)
     stored = frames.apply(state)
     assert stored.shape == (2, state.shape[1], *coarse)
     factors = (solver.shape[0] // coarse[0], solver.shape[1] // coarse[1])
@@ -149,7 +149,7 @@ def test_coarse_cells_have_no_divergence(solver, coarse):
 )
 def test_nothing_passes_between_a_fluid_and_a_solid_coarse_cell(solver, coarse):
     frames = FaceCoarsening(coarse).on(solver)
-    state = solver.march(random_state(solver, size=0.1), 3)
+    state = solver.advance(random_state(solver, size=0.1), 3)
     stored = frames.apply(state)
     mask = frames.context.mask
     assert mask.shape == (2, *coarse)
@@ -185,7 +185,7 @@ def test_coarse_fields_are_the_means_of_what_they_cover():
 
 def test_as_many_cells_are_the_fields_themselves():
     solver = WAKE.of_cases(WAKES)
-    state = solver.march(random_state(solver), 1)
+    state = solver.advance(random_state(solver), 1)
     frames = FaceCoarsening(WAKE.shape).on(solver)
     torch.testing.assert_close(frames.apply(state), state, rtol=1e-15, atol=0)
     assert torch.equal(frames.context.mask, solver.context.mask)

@@ -128,7 +128,7 @@ def test_smoke_of_a_plume_is_kept_over_many_steps():
     total = solver.diagnostics(state).scalar
     torch.testing.assert_close(total, state[:, 3].mean((1, 2)) * 32**2)
     for _ in range(10):
-        state = solver.march(state, 20)
+        state = solver.advance(state, 20)
         solver.require_stable(state)
         assert low - 1e-13 <= float(state[:, 3].min()) <= float(state[:, 3].max()) <= high + 1e-13
         torch.testing.assert_close(solver.diagnostics(state).scalar, total, rtol=1e-13, atol=0)
@@ -144,7 +144,7 @@ def test_smoke_flows_around_a_body_and_not_into_it():
     state = random_state(solver)
     fluid = solver.context.mask[0]
     state[0, 3] *= fluid
-    later = solver.march(state, 50)[0, 3]
+    later = solver.advance(state, 50)[0, 3]
     assert bool((later[~fluid] == 0).all())
     assert float(later.sum()) == pytest.approx(float(state[0, 3].sum()), rel=1e-13)
 
@@ -159,7 +159,7 @@ def test_smoke_leaves_through_the_outlet_and_nothing_comes_in():
     state[:, 3] = 1.0
     sums = []
     for _ in range(4):
-        state = solver.march(state, 50)
+        state = solver.advance(state, 50)
         sums.append(float(solver.diagnostics(state).scalar))
         assert -1e-14 <= float(state[:, 3].min()) <= float(state[:, 3].max()) <= 1 + 1e-13
     assert 2.0 > sums[0] > sums[1] > sums[2] > sums[3]

@@ -194,13 +194,13 @@ class EnclosedFlow(nn.Module):
         """
         state = history[:, -1]
         solver = self.of_base(len(state)) if context.parameters is None else self._of(context.parameters)
-        return solver.march(state, self.steps_per_frame).unsqueeze(1)
+        return solver.advance(state, self.steps_per_frame).unsqueeze(1)
 
     def advance(self, state: Tensor, steps: int) -> Tensor:
         """``steps`` time steps of the problem's own case from ``state (batch, channel, x, y)``, in its precision.
 
         Raises:
-            ValueError: if the fields do not fit this solver's grid, or are too fast for the time step.
+            ValueError: if the fields do not fit this solver's grid.
         """
         return self.of_base(len(state)).advance(state, steps)
 
@@ -326,12 +326,8 @@ class EnclosedCases(nn.Module):
         A case that is too fast for the time step goes its way to infinity; the others are not touched by it.
 
         Raises:
-            ValueError: if the fields do not fit.
+            ValueError: if the fields do not fit, or ``steps`` is negative.
         """
-        return self.march(state, steps)
-
-    def march(self, state: Tensor, steps: int) -> Tensor:
-        """`advance`."""
         if steps < 0:
             raise ValueError(f"Expected a number of steps >= 0 but got {steps}.")
         parts = self._split(state)
