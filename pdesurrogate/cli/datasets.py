@@ -1,41 +1,12 @@
-"""``pdesurrogate datasets``: list the data sets, show a card, published files to archives and archives to such."""
+"""``pdesurrogate datasets``: list the data sets, show a card, fetch files, and turn them into archives and back."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import inspect
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from pdesurrogate.data.adapters.base import Adapter
-
-FORMATS = {
-    "channel-numpy": "pdesurrogate.data.adapters.channel_numpy.ChannelNumpy",
-    "fno-mat": "pdesurrogate.data.adapters.fno_mat.FnoMat",
-    "torch-cfd": "pdesurrogate.data.adapters.torch_cfd.TorchCfd",
-    "cfdbench": "pdesurrogate.data.adapters.cfdbench.adapter.CfdBench",
-}
-_ADAPTER_OPTIONS = (
-    "viscosity",
-    "length",
-    "frame_interval",
-    "start_time",
-    "field",
-    "train",
-    "val",
-    "test",
-    "initial_frame",
-    "problem",
-    "subsets",
-    "interval",
-    "stored_interval",
-    "mask",
-    "cells",
-    "skip_bad_cases",
-)
+from pdesurrogate.cli.conversion import add_convert, add_export
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,48 +31,8 @@ def _parser() -> argparse.ArgumentParser:
     showing.add_argument("name", metavar="NAME", help="as in `pdesurrogate datasets list`")
     showing.set_defaults(verb=_show)
 
-    converting = verbs.add_parser(
-        "convert",
-        help="a published file to our archive layout",
-        description="Convert a published file to archives, one for each split. Run again, it continues.",
-        argument_default=argparse.SUPPRESS,
-    )
-    converting.add_argument("source", metavar="SOURCE", help="the file, or the folder of a tree")
-    converting.add_argument(
-        "--format", required=True, help=f"{', '.join(FORMATS)}, or the class path of an adapter that takes a path"
-    )
-    converting.add_argument("--out", required=True, metavar="DIR", help="directory of the archive")
-    options = converting.add_argument_group("what the file does not say", "defaults are those of the adapter")
-    options.add_argument("--viscosity", type=float, help="kinematic; stored with every trajectory")
-    options.add_argument("--length", type=float, help="side of the periodic box")
-    options.add_argument("--frame-interval", type=float, help="time between frames")
-    options.add_argument("--start-time", type=float, help="time of the first frame")
-    options.add_argument("--field", help="the field to take, where a file holds several")
-    options.add_argument("--train", type=int, metavar="N", help="trajectories at the start of the file")
-    options.add_argument("--val", type=int, metavar="N", help="trajectories cut from the end of those")
-    options.add_argument("--test", type=int, metavar="N", help="trajectories at the end of the file")
-    options.add_argument("--initial-frame", action="store_true", help="put the initial condition before the frames")
-    trees = converting.add_argument_group("of a tree of cases", "defaults are those of the adapter")
-    trees.add_argument("--problem", help="cavity, tube, dam, step or cylinder")
-    trees.add_argument("--subsets", nargs="+", metavar="NAME", help="among bc, prop and geo")
-    trees.add_argument("--interval", type=float, help="time between frames, a multiple of that of stored ones")
-    trees.add_argument("--stored-interval", type=float, help="time between stored frames")
-    trees.add_argument("--mask", help="physical, reference or none")
-    trees.add_argument("--cells", type=int, nargs=2, metavar=("X", "Y"), help="of every frame")
-    trees.add_argument("--skip-bad-cases", action="store_true", help="go on without cases that cannot be read")
-    converting.set_defaults(verb=_convert)
-
-    exporting = verbs.add_parser(
-        "export",
-        help="an archive to files that others read",
-        description="Write the cases of an archive in a published layout: u.npy, v.npy and case.json in "
-        "PROBLEM/SUBSET/caseNNNN, as CFDBench's loaders read them. Run again, it writes them again.",
-    )
-    exporting.add_argument("archive", metavar="ARCHIVE", help="directory of an archive of cases")
-    exporting.add_argument("--format", required=True, choices=("cfdbench",), help="the layout")
-    exporting.add_argument("--problem", required=True, help="cavity, tube, step or cylinder")
-    exporting.add_argument("--out", required=True, metavar="DIR", help="folder above that of the problem")
-    exporting.set_defaults(verb=_export)
+    add_convert(verbs)
+    add_export(verbs)
     return parser
 
 
@@ -124,80 +55,3 @@ def _show(arguments: argparse.Namespace) -> int:
     if found.recipe is not None:
         print(f"\nRecipe: {found.recipe}")
     return 0
-
-
-def _convert(arguments: argparse.Namespace) -> int:
-    class_path = FORMATS.get(arguments.format, arguments.format)
-    options = {name: getattr(arguments, name) for name in _ADAPTER_OPTIONS if name in arguments}
-    adapter_class = _load_class(class_path)
-    _require_fitting(adapter_class, options, arguments.format)
-    adapter = adapter_class(arguments.source, **options)
-    for file in _archived(adapter, arguments, class_path, options):
-        print(file)
-    return 0
-
-
-def _archived(adapter: Adapter, arguments: argparse.Namespace, class_path: str, options: dict[str, Any]) -> list[Path]:
-    from pdesurrogate.cli.terminal import progress_bar
-    from pdesurrogate.data.convert import convert, provenance
-    from pdesurrogate.data.tree_conversion import convert_tree
-
-    source = Path(arguments.source)
-    with progress_bar(f"converting {adapter.metadata.name}", unit="trajectories") as progress:
-        if not source.is_dir():
-            attributes = provenance(source, class_path, options)
-            return convert(adapter, arguments.out, attributes=attributes, progress=progress)
-        own = source / options.get("problem", "")
-        return convert_tree(
-            adapter,
-            arguments.out,
-            folder=own if own.is_dir() else source,
-            source={"adapter": class_path, "options": options},
-            progress=progress,
-        )
-
-
-def _export(arguments: argparse.Namespace) -> int:
-    from pdesurrogate.cli.terminal import progress_bar
-    from pdesurrogate.data.archive import Archive
-    from pdesurrogate.data.cfdbench_tree import write_cfdbench_tree
-    from pdesurrogate.data.tree_conversion import CountedReads
-
-    archive = Archive(arguments.archive)
-    with progress_bar(f"writing cases of {archive.metadata.name}", unit="cases") as progress:
-        folders = write_cfdbench_tree(CountedReads(arguments.archive, progress), arguments.out, arguments.problem)
-    subsets = [folder.parent.name for folder in folders]
-    counts = ", ".join(f"{name} {subsets.count(name)}" for name in dict.fromkeys(subsets))
-    dropped = sum(len(archive.dropped(split)) for split in archive.splits)
-    without = f"; without {dropped} that were dropped" if dropped else ""
-    print(f"{len(folders)} cases ({counts}) in {Path(arguments.out) / arguments.problem}{without}")
-    return 0
-
-
-def _load_class(class_path: str) -> Any:
-    module, _, name = class_path.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"Expected a format among {', '.join(FORMATS)}, or the class path of an adapter, but got {class_path!r} "
-            f"({error})."
-        ) from error
-
-
-def _require_fitting(adapter_class: Any, options: dict[str, Any], form: str) -> None:
-    known = inspect.signature(adapter_class).parameters
-    foreign = [name for name in options if name not in known]
-    if foreign:
-        raise ValueError(f"Expected options that {form} has but got {_flags(foreign)}; leave them out.")
-    needed = [
-        name
-        for name, parameter in known.items()
-        if name not in options and name in _ADAPTER_OPTIONS and parameter.default is inspect.Parameter.empty
-    ]
-    if needed:
-        raise ValueError(f"Expected {_flags(needed)} with {form}: the file does not say.")
-
-
-def _flags(names: list[str]) -> str:
-    return ", ".join(f"--{name.replace('_', '-')}" for name in names)

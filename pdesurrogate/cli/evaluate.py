@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pdesurrogate.cli.described import YAML_SUFFIXES, instance_of, read_yaml
+
 if TYPE_CHECKING:
     from pdesurrogate.data.adapters.base import Adapter
     from pdesurrogate.evaluation.card import ModelCard
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from pdesurrogate.metrics.plan import RolloutPlan
     from pdesurrogate.physics.conservation.laws import ConservationLaw
     from pdesurrogate.steppers.base import Stepper
-
-_YAML = (".yaml", ".yml")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -254,9 +254,9 @@ def data_from(path: Path) -> tuple[Adapter, dict[str, Any] | None]:
     from pdesurrogate.data.adapters.base import Adapter
     from pdesurrogate.data.archive import Archive
 
-    if path.suffix not in _YAML:
+    if path.suffix not in YAML_SUFFIXES:
         return Archive(path), None
-    adapter, plain = _instance(Adapter, _read_yaml(path), f"{path} is no data set")
+    adapter, plain = instance_of(Adapter, read_yaml(path), f"{path} is no data set")
     return adapter, plain
 
 
@@ -385,7 +385,7 @@ def _further_metrics(
         parser = ArgumentParser(exit_on_error=False)
         parser.add_argument("--metrics", type=dict[str, Callable[[RolloutPlan], RolloutMetric]])
         try:
-            config = parser.parse_object({"metrics": _read_yaml(arguments.metrics)})
+            config = parser.parse_object({"metrics": read_yaml(arguments.metrics)})
             metrics = dict(parser.instantiate(config).metrics)
         except (ArgumentError, ValueError, TypeError) as error:
             raise ValueError(f"{arguments.metrics} names no metrics: {error}") from error
@@ -405,17 +405,6 @@ def _further_metrics(
 
         metrics["law"] = partial(LawMetric, law=law)
     return metrics
-
-
-def _read_yaml(path: Path) -> Any:
-    import yaml
-
-    if not path.is_file():
-        raise ValueError(f"Expected a YAML file but {path} does not exist.")
-    try:
-        return yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"Expected YAML in {path}: {error}") from error
 
 
 def _model(
@@ -453,7 +442,7 @@ def _wrapped_by(path: Path, stepper: Stepper) -> Stepper:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--wrap", type=list[Callable[[Stepper], nn.Module]])
     try:
-        config = parser.parse_object({"wrap": _read_yaml(path)})
+        config = parser.parse_object({"wrap": read_yaml(path)})
         return wrapped(stepper, parser.instantiate(config).wrap)
     except (ArgumentError, ValueError, TypeError) as error:
         raise ValueError(f"{path} names no steppers to put around a {type(stepper).__name__}: {error}") from error
@@ -462,7 +451,7 @@ def _wrapped_by(path: Path, stepper: Stepper) -> Stepper:
 def _law_from(path: Path) -> ConservationLaw:
     from pdesurrogate.physics.conservation.laws import ConservationLaw
 
-    law: ConservationLaw = _instance(ConservationLaw, _read_yaml(path), f"{path} names no conservation law")[0]
+    law: ConservationLaw = instance_of(ConservationLaw, read_yaml(path), f"{path} names no conservation law")[0]
     return law
 
 
@@ -564,24 +553,9 @@ def stepper_from(given: str) -> tuple[Stepper, ModelCard]:
     from pdesurrogate.evaluation.card import ModelCard
     from pdesurrogate.steppers.base import Stepper
 
-    value: Any = _read_yaml(Path(given)) if given.endswith(_YAML) else given
-    stepper, plain = _instance(Stepper, value, f"{given} is no stepper")
+    value: Any = read_yaml(Path(given)) if given.endswith(YAML_SUFFIXES) else given
+    stepper, plain = instance_of(Stepper, value, f"{given} is no stepper")
     return stepper, ModelCard.of(stepper, config=plain)
-
-
-def _instance(kind: Any, value: Any, refusal: str) -> tuple[Any, Any]:
-    """What a class path, or class_path and init_args, describe, if it is of a kind; and all that in plain values."""
-    import yaml
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--described", type=kind)
-    try:
-        config = parser.parse_object({"described": value})
-        instance = parser.instantiate(config).described
-    except (ArgumentError, ValueError, TypeError) as error:
-        raise ValueError(f"{refusal}: {error}") from error
-    return instance, yaml.safe_load(parser.dump(config))["described"]
 
 
 def draw(

@@ -75,12 +75,22 @@ def file_hash(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def provenance(path: str | Path, class_path: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes ``source`` and ``content_hash`` of an archive made from one file.
+def folder_hash(folder: str | Path) -> str:
+    """SHA-256 over names and bytes of all files below a folder, hexadecimal."""
+    folder = Path(folder)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    listed = [[path.relative_to(folder).as_posix(), file_hash(path)] for path in files]
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
-    The hash covers the file's bytes, the adapter's class path and its options, as a generated set's covers its recipe.
+
+def provenance(path: str | Path, class_path: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes ``source`` and ``content_hash`` of an archive made from one file, or from a folder of them.
+
+    The hash covers the bytes of all files, the adapter's class path and its options, as a generated set's covers its
+    recipe.
     """
-    source = {"file": Path(path).name, "hash": file_hash(path), "adapter": class_path, "options": dict(options)}
+    digest = folder_hash(path) if Path(path).is_dir() else file_hash(path)
+    source = {"file": Path(path).name, "hash": digest, "adapter": class_path, "options": dict(options)}
     text = json.dumps(source, sort_keys=True)
     return {"source": text, "content_hash": hashlib.sha256(text.encode()).hexdigest()}
 

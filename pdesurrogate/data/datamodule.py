@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import lightning
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from pdesurrogate.data.adapters.base import Adapter
+from pdesurrogate.data.adapters.base import Adapter, WithStatistics
 from pdesurrogate.data.loading import EpochSampler, ResumableLoader
 from pdesurrogate.data.windows import Windows, as_batch
 from pdesurrogate.fields.batch import Batch
@@ -57,6 +57,11 @@ class ForecastData(lightning.LightningDataModule):
         seed: of the order of the training windows.
         stride: frames between neighbouring training windows.
         workers: loader processes; reading a memory map is faster without.
+        normalization: from the training split, or the statistics that the data set's authors published, where its
+            adapter has them.
+
+    Raises:
+        ValueError: for numbers below their least, or published statistics of a set that has none.
 
     ``predict`` rolls every test trajectory out from its first frames to its end.
     """
@@ -71,8 +76,14 @@ class ForecastData(lightning.LightningDataModule):
         seed: int = 0,
         stride: int = 1,
         workers: int = 0,
+        normalization: Literal["training", "published"] = "training",
     ) -> None:
         super().__init__()
+        if normalization == "published" and not isinstance(adapter, WithStatistics):
+            raise ValueError(
+                f"Expected a data set that comes with statistics but {type(adapter).__name__} reads none; "
+                "use normalization: training."
+            )
         if batch_size < 1 or workers < 0:
             raise ValueError(f"Expected batch_size >= 1 and workers >= 0 but got {batch_size} and {workers}.")
         self.adapter = adapter
@@ -83,6 +94,7 @@ class ForecastData(lightning.LightningDataModule):
         self.seed = seed
         self.stride = stride
         self.workers = workers
+        self.normalization = normalization
         self._statistics: dict[tuple[int, ...], Statistics] = {}
         self._found_finite: set[str] = set()
 
@@ -105,20 +117,32 @@ class ForecastData(lightning.LightningDataModule):
     def statistics(self) -> Statistics:
         """Channel statistics of the training split, over the fluid, gathered in one streaming pass at first use.
 
-        Components of one vector share their standard deviation, and so the size of their increments.
+        Components of one vector share their standard deviation, and so the size of their increments; published
+        statistics are taken as they are, and increments gathered where they are not among them.
 
         Raises:
-            ValueError: if a value is not finite, naming the trajectory.
+            ValueError: if a value is not finite, naming the trajectory, or published statistics do not fit.
         """
-        return self._gathered(())
+        if self.normalization == "training" or not isinstance(self.adapter, WithStatistics):
+            return self._gathered(())
+        published = self.adapter.published_statistics()
+        increments = published.increment_rms
+        return Statistics(
+            published.mean.float(),
+            published.std.float(),
+            self._gathered(()).increment_rms if increments is None else increments.float(),
+        )
 
     @property
     def profile_statistics(self) -> Statistics:
         """As `statistics`, about the mean along all periodic axes: a profile along the others, whose mean flow it is.
 
         Raises:
-            ValueError: if a value is not finite, or a trajectory is not on the grid of the first, naming it.
+            ValueError: if a value is not finite, or a trajectory is not on the grid of the first, naming it; or if
+                published statistics are asked for, which have no profile.
         """
+        if self.normalization == "published":
+            raise ValueError("Expected statistics of the training split for a profile but got published ones.")
         gathered = self._gathered(self._kept)
         return gathered._replace(mean=self._as_profile(gathered.mean))
 

@@ -14,6 +14,7 @@ import struct
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,13 +90,12 @@ class Hdf5File:
                 f"Expected an HDF5 file but {self.path} ({self._size} bytes) begins otherwise. It may be an error page "
                 "of a server, or a file of another format."
             )
-        self._maps: dict[str, npt.NDArray[Any]] = {}
         self._heaps_checked = False
         self.groups: tuple[str, ...] = ()
         self.arrays: dict[str, StoredArray] = {}
         self.others: dict[str, str] = {}
         with _explained(self.path):
-            self._look(_handles.of(self.path))
+            self._look(_handles.of(self.path).hdf5)
 
     def attributes(self, name: str = "") -> dict[str, Any]:
         """Attributes of a group or an array as plain values: text, numbers, or NumPy arrays of them.
@@ -145,15 +145,13 @@ class Hdf5File:
         array = self.array(name)
         selection = _checked(selection, array, self.path)
         if array.offset is not None:
-            if name not in self._maps:
-                # A plain view: indexing a memmap costs more than reading a small frame.
-                self._maps[name] = np.asarray(np.memmap(self.path, array.dtype, "r", array.offset, array.shape))
-            return np.asarray(self._maps[name][selection])
+            size = math.prod(array.shape) * array.dtype.itemsize
+            whole = _handles.of(self.path).bytes[array.offset : array.offset + size]
+            if len(whole) < size:
+                raise ValueError(f"Expected {name!r} as long as when {self.path} was opened but it was cut. {_DAMAGE}")
+            return np.asarray(whole.view(array.dtype).reshape(array.shape)[selection])
         with _explained(self.path, f" {name!r} could not be read."):
             return np.asarray(self._object(name)[selection])
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_maps": {}}  # a loader's worker maps for itself
 
     def missing(self, what: str, name: str) -> str:
         """A message that names what is there in place of ``name``."""
@@ -180,7 +178,7 @@ class Hdf5File:
             self._heaps_checked = True
 
     def _object(self, name: str) -> Any:
-        file = _handles.of(self.path)
+        file = _handles.of(self.path).hdf5
         return file[name] if name else file
 
     def _look(self, file: h5py.File) -> None:
@@ -244,34 +242,54 @@ class Hdf5File:
         return size
 
 
+class _Opened:
+    """One file as HDF5 and as bytes, each opened when it is first asked for."""
+
+    def __init__(self, path: Path, stamp: tuple[int, int]) -> None:
+        self.path = path
+        self.stamp = stamp
+
+    @cached_property
+    def hdf5(self) -> h5py.File:
+        """For everything but what is mapped."""
+        return h5py.File(self.path, "r")
+
+    @cached_property
+    def bytes(self) -> npt.NDArray[np.uint8]:
+        """All of the file; one mapping serves all arrays, as each costs a file descriptor."""
+        # A plain view: indexing a memmap costs more than reading a small frame.
+        return np.asarray(np.memmap(self.path, np.uint8, "r"))
+
+    def close(self) -> None:
+        """Views of bytes that others hold stay good."""
+        self.__dict__.pop("bytes", None)
+        file = self.__dict__.pop("hdf5", None)
+        if file is not None and file.id.valid:
+            file.close()
+
+
 class _Handles:
     """Open files of this process, the latest last."""
 
     def __init__(self) -> None:
         self._owner = -1
-        self._open: OrderedDict[Path, tuple[h5py.File, tuple[int, int]]] = OrderedDict()
+        self._open: OrderedDict[Path, _Opened] = OrderedDict()
 
-    def of(self, path: Path) -> h5py.File:
+    def of(self, path: Path) -> _Opened:
         """The open file; a forked process opens its own, as two cannot share HDF5's place in a file."""
         if self._owner != os.getpid():
             self._owner, self._open = os.getpid(), OrderedDict()
         status = path.stat()
         stamp = status.st_mtime_ns, status.st_ino
-        file, opened = self._open.pop(path, (None, None))
-        if file is None or not file.id.valid or opened != stamp:
-            if file is not None:
-                file.close()  # another file lies there now
-            file = h5py.File(path, "r", locking=False)
-        self._open[path] = file, stamp
+        opened = self._open.pop(path, None)
+        if opened is None or opened.stamp != stamp:
+            if opened is not None:
+                opened.close()  # another file lies there now
+            opened = _Opened(path, stamp)
+        self._open[path] = opened
         while len(self._open) > OPEN_FILES:
-            self._open.popitem(last=False)[1][0].close()
-        return file
-
-    def close(self, path: Path) -> None:
-        """Forget a file, as before it is written again."""
-        file, _ = self._open.pop(path, (None, None))
-        if file is not None and self._owner == os.getpid():
-            file.close()
+            self._open.popitem(last=False)[1].close()
+        return opened
 
 
 _handles = _Handles()

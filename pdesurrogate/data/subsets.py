@@ -28,6 +28,11 @@ def cases_of(adapter: Adapter, split: str) -> list[CaseName]:
     )
 
 
+def has_cases(adapter: Adapter) -> bool:
+    """Whether `cases_of` knows this kind of data set."""
+    return cases_of.dispatch(type(adapter)) is not cases_of.dispatch(object)
+
+
 @cases_of.register
 def _(adapter: Archive, split: str) -> list[CaseName]:
     cases, numbers = adapter.cases(split), adapter.numbers(split)

@@ -7,7 +7,8 @@ import torch
 from scipy.io import savemat
 
 from pdesurrogate.__main__ import main as run
-from pdesurrogate.cli.datasets import FORMATS, main
+from pdesurrogate.cli.conversion import FORMATS
+from pdesurrogate.cli.datasets import main
 from pdesurrogate.data.archive import Archive
 from pdesurrogate.data.catalog import cards
 
@@ -114,3 +115,30 @@ def test_help_imports_nothing_heavy(module):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "usage: pdesurrogate" in done.stdout
+
+
+def test_any_option_of_an_adapter_can_be_set(torch_file, tmp_path):
+    command = ["convert", str(torch_file), "--format", "torch-cfd", "--out", str(tmp_path / "out")]
+    options = ["--set", "length=1", "--set", "frame_interval=0.5", "--set", "val=1", "--set", "test=2"]
+    assert main([*command, *options]) == 0
+    assert Archive(tmp_path / "out").metadata.frame_interval == 0.5
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("lenght=1", r"Expected options that torch-cfd has \(viscosity, .*\) but got --set lenght=\.\.\.; leave them out"),
+        ("length=long", "cannot be read as torch-cfd"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named(torch_file, tmp_path, setting, message):
+    command = ["convert", str(torch_file), "--format", "torch-cfd", "--out", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match=message):
+        main([*command, "--set", setting, "--set", "frame_interval=0.5"])
+
+
+@pytest.mark.parametrize("setting", ["length", "=1", "length=[1"])
+def test_settings_without_name_or_value_are_explained(torch_file, tmp_path, setting, capsys):
+    with pytest.raises(SystemExit):
+        main(["convert", str(torch_file), "--format", "torch-cfd", "--out", str(tmp_path), "--set", setting])
+    assert "expected" in capsys.readouterr().err

@@ -105,6 +105,23 @@ def test_the_same_handle_serves_all_reads_and_few_stay_open(tmp_path, monkeypatc
     assert len(hdf5_file._handles._open) <= 3
 
 
+def test_others_may_open_what_is_kept_open(example):
+    file = Hdf5File(example)
+    file.read("train/packed", (0, 0))
+    with h5py.File(example, "r") as again:
+        assert again["flat"][1, 2, 3] == file.read("flat", (1, 2, 3))
+
+
+def test_many_files_with_many_arrays_take_few_descriptors(tmp_path, monkeypatch):
+    monkeypatch.setattr(hdf5_file, "OPEN_FILES", 4)
+    before = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else None
+    if before is None:
+        pytest.skip("descriptors are counted on Linux")
+    files = [Hdf5File(written(tmp_path / f"{n}.h5", **{f"u{k}": np.ones(9) for k in range(5)})) for n in range(12)]
+    assert sum(float(file.read(name).sum()) for file in files for name in file.arrays) == 12 * 5 * 9
+    assert len(list(Path("/proc/self/fd").iterdir())) - before <= 2 * 4
+
+
 def test_a_file_that_was_replaced_is_read_anew(tmp_path):
     path = tmp_path / "u.h5"
     with h5py.File(path, "w") as file:

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pdesurrogate.data.adapters.base import PublishedStatistics
 from pdesurrogate.data.datamodule import ForecastData
 from pdesurrogate.data.loading import EpochSampler, ResumableLoader
 from pdesurrogate.data.windows import Windows
@@ -111,6 +112,32 @@ def test_statistics_are_those_of_the_training_split(waves):
     assert float(data.statistics.std) == pytest.approx(float(frames.std(unbiased=False)), rel=1e-5)
     increments = frames.diff(dim=1)
     assert float(data.statistics.increment_rms) == pytest.approx(float(increments.square().mean().sqrt()), rel=1e-5)
+
+
+def test_published_statistics_are_taken_as_they_are(waves):
+    class Published:
+        metadata, splits, trajectories = waves.metadata, waves.splits, waves.trajectories
+
+        def __init__(self, increment_rms):
+            self.published = PublishedStatistics(torch.tensor([3.0]), torch.tensor([2.0]), increment_rms)
+
+        def published_statistics(self):
+            return self.published
+
+    own = ForecastData(waves).statistics
+    given = ForecastData(Published(None), normalization="published").statistics
+    assert (float(given.mean), float(given.std)) == (3.0, 2.0)
+    assert torch.equal(given.increment_rms, own.increment_rms)
+    given = ForecastData(Published(torch.tensor([0.5])), normalization="published").statistics
+    assert float(given.increment_rms) == 0.5
+    assert torch.equal(ForecastData(Published(None)).statistics.mean, own.mean)
+    with pytest.raises(ValueError, match="profile"):
+        _ = ForecastData(Published(None), normalization="published").profile_statistics
+
+
+def test_a_set_without_published_statistics_says_so(waves):
+    with pytest.raises(ValueError, match="comes with statistics but Archive reads none; use normalization: training"):
+        ForecastData(waves, normalization="published")
 
 
 def test_components_of_a_vector_share_their_deviation():
