@@ -331,6 +331,24 @@ TASKS = (
         (),
         options=(),
     ),
+    # What is kept, is kept by a plain sum: the laws of both sets are measured, and kept by ProbConserv.
+    *(
+        Task(
+            problem,
+            problem,
+            ("--start-frame", "1"),
+            (
+                conserving("fno", (0,), "FNO", law, LOOP_AND_OUTPUT),
+                conserving("sinenet", (0,), "SineNet", law, LOOP_AND_OUTPUT),
+            ),
+            (32, 48, 64),
+            options=(),
+        )
+        for problem, law in (
+            ("compressible_2d", "mass_momentum_energy"),
+            ("shallow_water_2d", "volume_and_momentum"),
+        )
+    ),
 )
 
 
