@@ -26,6 +26,10 @@ GUESTS = {
         "cli/demo.py",
     ),
     "neuralop": ("models/neuralop.py",),
+    "pooch": ("data/downloads",),
+    "requests": ("data/downloads",),
+    "huggingface_hub": ("data/downloads",),
+    "zarr": ("data/adapters",),
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 
