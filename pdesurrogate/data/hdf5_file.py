@@ -26,6 +26,8 @@ import numpy.typing as npt
 LARGEST_COMPRESSION = 1100
 # Handles that one process keeps open: a set may have thousands of shards, and systems allow about a thousand files.
 OPEN_FILES = 64
+# Arrays of a file that are kept found.
+OPEN_DATASETS = 1024
 # Objects of a file that are looked at; the largest published files have some ten thousand.
 MOST_OBJECTS = 1_000_000
 _SLACK = 1 << 20
@@ -151,7 +153,7 @@ class Hdf5File:
                 raise ValueError(f"Expected {name!r} as long as when {self.path} was opened but it was cut. {_DAMAGE}")
             return np.asarray(whole.view(array.dtype).reshape(array.shape)[selection])
         with _explained(self.path, f" {name!r} could not be read."):
-            return np.asarray(self._object(name)[selection])
+            return np.asarray(_handles.of(self.path).dataset(name)[selection])
 
     def missing(self, what: str, name: str) -> str:
         """A message that names what is there in place of ``name``."""
@@ -248,6 +250,7 @@ class _Opened:
     def __init__(self, path: Path, stamp: tuple[int, int]) -> None:
         self.path = path
         self.stamp = stamp
+        self._datasets: dict[str, h5py.Dataset] = {}
 
     @cached_property
     def hdf5(self) -> h5py.File:
@@ -260,9 +263,18 @@ class _Opened:
         # A plain view: indexing a memmap costs more than reading a small frame.
         return np.asarray(np.memmap(self.path, np.uint8, "r"))
 
+    def dataset(self, name: str) -> h5py.Dataset:
+        """An array of it; to find it anew takes longer than to read a small frame."""
+        if name not in self._datasets:
+            if len(self._datasets) >= OPEN_DATASETS:
+                self._datasets.clear()
+            self._datasets[name] = self.hdf5[name]
+        return self._datasets[name]
+
     def close(self) -> None:
         """Views of bytes that others hold stay good."""
         self.__dict__.pop("bytes", None)
+        self._datasets.clear()
         file = self.__dict__.pop("hdf5", None)
         if file is not None and file.id.valid:
             file.close()
@@ -307,33 +319,36 @@ def _explained(path: Path, more: str = "") -> Iterator[None]:
 
 
 def _require_sound_heaps(path: Path, size: int) -> None:
-    """Refuse a global heap in which HDF5 (1.14 and 2.0) would search for ever: one with free space of no size.
+    """Refuse global heaps in which HDF5 (1.14 and 2.0) would search for ever, or allocate gigabytes.
 
-    Text of varying length and references lie in such heaps: HDF5 file format specification 3.0, III.E.
+    Text of varying length and references lie in such heaps: HDF5 file format specification 3.0, III.E. The first has
+    free space of no size, the second an object that is larger than its heap.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as bytes_:
         for start, stop in ((0, min(size, _SEARCHED)), (max(_SEARCHED, size - _SEARCHED), size)):
             place = bytes_.find(_HEAP, start, stop)
             while place >= 0:
-                if _is_stuck(bytes_, place, size):
+                if not _is_sound(bytes_, place, size):
                     raise ValueError(
                         f"Expected a whole HDF5 file but the text at byte {place} of {path} has no end. {_DAMAGE}"
                     )
                 place = bytes_.find(_HEAP, place + len(_HEAP), stop)
 
 
-def _is_stuck(bytes_: mmap.mmap, heap: int, size: int) -> bool:
-    """Whether walking from object to object of the heap at that byte would stand still."""
+def _is_sound(bytes_: mmap.mmap, heap: int, size: int) -> bool:
+    """Whether objects follow each other to the end of the heap at that byte."""
     if heap + 16 > size:
         return False
     (length,) = struct.unpack_from("<Q", bytes_, heap + len(_HEAP))
-    place, end = heap + 16, min(heap + length, size)
+    place, end = heap + 16, heap + length
+    if end > size:
+        return False
     while place + 16 <= end:
         number, extent = struct.unpack_from("<H6xQ", bytes_, place)
-        if number == 0 and extent == 0:
-            return True
+        if (number == 0 and extent == 0) or place + extent > end:
+            return False
         place += extent if number == 0 else 16 + -(-extent // 8) * 8
-    return False
+    return place <= end
 
 
 def _checked(selection: tuple[int | slice, ...], array: StoredArray, path: Path) -> tuple[int | slice, ...]:

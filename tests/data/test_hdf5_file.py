@@ -254,10 +254,15 @@ def test_a_truncated_file_names_itself(tmp_path, packed):
         Hdf5File(path)
 
 
-def test_text_without_an_end_is_refused(example):
+@pytest.mark.parametrize(
+    ("place", "bytes_there"),
+    [(16, bytes(16)), (24, (1 << 30).to_bytes(8, "little")), (8, (1 << 30).to_bytes(8, "little"))],
+    ids=["free space of no size", "an object larger than its heap", "a heap larger than the file"],
+)
+def test_text_without_an_end_is_refused(example, place, bytes_there):
     bytes_ = bytearray(example.read_bytes())
     heap = bytes_.index(b"GCOL")
-    bytes_[heap + 16 : heap + 32] = bytes(16)  # its first object: free space of no size
+    bytes_[heap + place : heap + place + len(bytes_there)] = bytes_there
     example.write_bytes(bytes_)
     file = Hdf5File(example)
     assert file.read("flat", (1, 2, 3)) == 23
