@@ -33,6 +33,8 @@ MOST_OBJECTS = 1_000_000
 _SLACK = 1 << 20
 # Heaps of text lie near the start of a file or, written last, near its end.
 _SEARCHED = 128 << 20
+# Damaged types of other kinds make HDF5 2.0 crash; nobody states a viscosity as a reference.
+_PLAIN_KINDS = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM)
 _HEAP = b"GCOL\x01\0\0\0"
 _DAMAGE = "It may be truncated or damaged; download or copy it again."
 
@@ -100,7 +102,7 @@ class Hdf5File:
             self._look(_handles.of(self.path).hdf5)
 
     def attributes(self, name: str = "") -> dict[str, Any]:
-        """Attributes of a group or an array as plain values: text, numbers, or NumPy arrays of them.
+        """Attributes of a group or an array as plain values: text, numbers, arrays of them; others are left out.
 
         Raises:
             ValueError: if there is no such object or an attribute is damaged.
@@ -109,7 +111,9 @@ class Hdf5File:
             raise ValueError(self.missing("group or array", name))
         self._check_heaps()
         with _explained(self.path, f" Attributes of {name or 'the root'!r} could not be read."):
-            return {key: _plain(value) for key, value in self._object(name).attrs.items()}
+            attributes = self._object(name).attrs
+            kinds = {key: attributes.get_id(key).get_type().get_class() for key in attributes}
+            return {key: _plain(attributes[key]) for key, kind in kinds.items() if kind in _PLAIN_KINDS}
 
     def dimensions(self, name: str) -> tuple[str | None, ...]:
         """Names of the axes of an array where dimension scales are attached, as netCDF-4 does; else ``None`` each.
