@@ -18,6 +18,16 @@ FORMATS = {
     "fno-mat": "pdesurrogate.data.adapters.fno_mat.FnoMat",
     "torch-cfd": "pdesurrogate.data.adapters.torch_cfd.TorchCfd",
     "cfdbench": "pdesurrogate.data.adapters.cfdbench.adapter.CfdBench",
+    "pdearena-navier-stokes": "pdesurrogate.data.adapters.pdearena.navier_stokes.PdeArenaNavierStokes",
+    "pdearena-shallow-water": "pdesurrogate.data.adapters.pdearena.shallow_water.PdeArenaShallowWater",
+    "sinenet-compressible": "pdesurrogate.data.adapters.sinenet_compressible.SineNetCompressible",
+    "pdebench-compressible": "pdesurrogate.data.adapters.pdebench.compressible.PdeBenchCompressible",
+    "pdebench-incompressible": "pdesurrogate.data.adapters.pdebench.incompressible.PdeBenchIncompressible",
+    "pdebench-groups": "pdesurrogate.data.adapters.pdebench.groups.PdeBenchGroups",
+    "pdebench-1d": "pdesurrogate.data.adapters.pdebench.one_dimensional.PdeBench1d",
+    "the-well": "pdesurrogate.data.adapters.the_well.adapter.TheWell",
+    "jhtdb": "pdesurrogate.data.adapters.jhtdb.JhtdbCutout",
+    "mapped": "pdesurrogate.data.adapters.mapped.adapter.MappedFiles",
 }
 EXPORTS = ("cfdbench", "the-well")
 _FLAGS = (

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pdesurrogate.cli.conversion import add_convert, add_export
+from pdesurrogate.cli.download import add_download
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,6 +32,16 @@ def _parser() -> argparse.ArgumentParser:
     showing.add_argument("name", metavar="NAME", help="as in `pdesurrogate datasets list`")
     showing.set_defaults(verb=_show)
 
+    describing = verbs.add_parser(
+        "describe",
+        help="what is in a file of unknown layout",
+        description="List the arrays of a netCDF, HDF5, Zarr, NumPy or MATLAB file and propose a mapping, with which "
+        "`convert --format mapped` reads it.",
+    )
+    describing.add_argument("path", metavar="FILE", help="a file, or a Zarr store")
+    describing.set_defaults(verb=_describe)
+
+    add_download(verbs)
     add_convert(verbs)
     add_export(verbs)
     return parser
@@ -54,4 +65,11 @@ def _show(arguments: argparse.Namespace) -> int:
     print(found.text, end="")
     if found.recipe is not None:
         print(f"\nRecipe: {found.recipe}")
+    return 0
+
+
+def _describe(arguments: argparse.Namespace) -> int:
+    from pdesurrogate.data.adapters.mapped.describe import describe
+
+    print(describe(arguments.path))
     return 0

@@ -1,0 +1,1 @@
+"""Getting published sets: what is where, fetching, checking, unpacking."""
