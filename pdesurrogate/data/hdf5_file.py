@@ -307,16 +307,23 @@ class _Handles:
             self._open.popitem(last=False)[1].close()
         return opened
 
+    def close(self, path: Path) -> None:
+        """Forget a file that this process has open."""
+        opened = self._open.pop(path, None)
+        if opened is not None and self._owner == os.getpid():
+            opened.close()
+
 
 _handles = _Handles()
 
 
 @contextmanager
 def _explained(path: Path, more: str = "") -> Iterator[None]:
-    """Whatever HDF5 raises becomes a ``ValueError`` that names the file."""
+    """Whatever HDF5 raises becomes a ``ValueError`` that names the file, which is closed: damage may spread."""
     try:
         yield
     except Exception as error:
+        _handles.close(path)
         if isinstance(error, ValueError) and str(path) in str(error):
             raise
         raise ValueError(f"Expected a whole HDF5 file but {path} cannot be read ({error}).{more} {_DAMAGE}") from error

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from pdesurrogate.fields.batch import Batch, collate
@@ -61,14 +63,15 @@ class Windows(Dataset[Batch]):
         return len(self._starts)
 
     def __getitem__(self, index: int) -> Batch:
-        batch = self.__getitems__([index])
-        number, _ = self._starts[index]
-        return Batch(batch.history[0], batch.target[0], self.trajectories[number].context)
+        number, start = self._starts[index]
+        trajectory = self.trajectories[number]
+        frames = self._room()
+        trajectory.read_into(start, frames)
+        return Batch(frames[: self.history_frames], frames[self.history_frames :], trajectory.context)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """The batch of these windows: frames are read into its memory directly."""
-        length = self.history_frames + self.target_frames
-        frames = torch.empty(len(indices), length, *self.trajectories[0].shape[1:])
+        frames = self._room(len(indices))
         contexts: list[Context] = []
         for row, index in enumerate(indices):
             number, start = self._starts[index]
@@ -77,6 +80,12 @@ class Windows(Dataset[Batch]):
             contexts.append(trajectory.context)
         history, target = frames.split([self.history_frames, self.target_frames], dim=1)
         return Batch(history, target, collate(contexts))
+
+    def _room(self, *windows: int) -> Tensor:
+        """Unwritten frames of so many windows, ``(*windows, time, channel, *space)``."""
+        length = self.history_frames + self.target_frames
+        # NumPy asks for huge pages: where a batch has tens of megabytes its first touch costs a quarter.
+        return torch.from_numpy(np.empty((*windows, length, *self.trajectories[0].shape[1:]), np.float32))
 
 
 def as_batch(samples: Batch | Sequence[Batch]) -> Batch:
