@@ -143,6 +143,9 @@ def page(problems: dict[str, Rows]) -> str:
         "subsets and rolled out on the test cases of each, from the second frame to the end. Mean ± sample standard "
         "deviation over seeds, where there are several.",
         "",
+        "FFN and DeepONet take no steps: they are asked for the same frames by the parameters of a case, time and "
+        "place, and see none of its frames. Errors do not add up over a rollout there.",
+        "",
         "NMSE, MSE and MAE are the paper's, of both velocities: means over the frames of rollouts, NMSE being that of "
         "each frame's ratio. `error, last` is the relative L2 error of the last frame. What remains are balances of "
         "the prediction, means over lead times: how far the flow rate of a section is from that of the first, the "

@@ -169,6 +169,7 @@ def main(argv: list[str]) -> int:
 
 def _evaluate(arguments: argparse.Namespace, argv: list[str], device: str, *, writes: bool) -> int:
     from pdesurrogate.cli.terminal import progress_bar
+    from pdesurrogate.data.archive import Archive
     from pdesurrogate.data.subsets import Subset
     from pdesurrogate.evaluation.channel.free_run import add_free_run, free_run_lines
     from pdesurrogate.evaluation.checks import failed_checks
@@ -210,8 +211,8 @@ def _evaluate(arguments: argparse.Namespace, argv: list[str], device: str, *, wr
             command=shlex.join(["pdesurrogate", "evaluate", *argv]),
             on_batch=progress,
         )
-    if described is not None and report.attributes["data"]["recipe"] is None:
-        report = _with_recipe(report, {"adapter": described})
+    if described is not None and not isinstance(data, Archive):
+        report = _with_recipe(report, {**(report.attributes["data"]["recipe"] or {}), "adapter": described})
     if writes:
         report.save(arguments.out)  # what follows may refuse the data or take long
     if arguments.one_step:
@@ -412,6 +413,16 @@ def _model(
 ) -> tuple[Stepper, ModelCard]:
     stepper: Stepper
     if arguments.checkpoint is not None:
+        from pdesurrogate.training.case_regression import case_forecast, holds_case_network
+
+        if len(arguments.checkpoint) == 1 and holds_case_network(arguments.checkpoint[0]):
+            if arguments.wrap is not None:
+                raise ValueError(
+                    "Expected no --wrap around a network of parameters, time and place: it takes no steps."
+                )
+            start = 1 if arguments.start_frame is None else arguments.start_frame
+            frames = arguments.frames or _frames_of_all(trajectories, start)
+            return case_forecast(arguments.checkpoint[0], trajectories, start, frames)
         stepper, card = surrogate_from(*arguments.checkpoint, wrap=arguments.wrap)
     elif arguments.coarse_solver is not None:
         from pdesurrogate.evaluation.baselines import coarse_solver

@@ -119,7 +119,18 @@ def write_cfdbench_tree(archive: Archive, out: str | Path, problem: str) -> list
         path.mkdir(parents=True, exist_ok=True)
         for name, content in {OWN_FILE: own, "u.npy": _npy(u), "v.npy": _npy(v), "case.json": published}.items():
             _write_whole(path / name, content)
+    _write_whole(root / OWN_FILE, _json(_origin(archive)))
     return list(folders)
+
+
+def _origin(archive: Archive) -> dict[str, Any]:
+    """Where the tree comes from: with the recipe of its archive the solver that made it can be run beside it."""
+    recipe = archive.metadata.attributes.get("recipe")
+    return {
+        "generator": "pdesurrogate",
+        "content_hash": archive.metadata.attributes.get("content_hash", ""),
+        "recipe": json.loads(recipe) if isinstance(recipe, str) and recipe else recipe,
+    }
 
 
 def cell_velocity(

@@ -127,10 +127,12 @@ def _require_one_length(adapter: Adapter) -> None:
         for case, trajectory in zip(cases_of(adapter, split), adapter.trajectories(split), strict=True)
     ]
     first, other = every[0], next((pair for pair in every if len(pair[1]) != len(every[0][1])), None)
+    shortest = min(len(trajectory) for _, trajectory in every)
     if other is not None:
         (case, trajectory), (one, ours) = other, first
         raise ValueError(
             f"Expected cases of one length, which an archive can hold, but {case.subset}/{case.name} has "
-            f"{len(trajectory)} frames and {one.subset}/{one.name} {len(ours)}. Read the tree itself in place of an "
-            f"archive, by the class path of {type(adapter).__name__}."
+            f"{len(trajectory)} frames and {one.subset}/{one.name} {len(ours)}. Cut them to what all have with "
+            f"frames={shortest}, or to more and leave shorter ones out with skip_bad_cases; or read the tree itself in "
+            f"place of an archive, by the class path of {type(adapter).__name__}."
         )

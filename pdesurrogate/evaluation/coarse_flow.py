@@ -14,6 +14,8 @@ from pdesurrogate.fields.trajectory import Trajectory
 from pdesurrogate.simulators.enclosed.flow import EnclosedFlow
 from pdesurrogate.simulators.enclosed.problems import Problem
 from pdesurrogate.simulators.recipe import build_simulator
+from pdesurrogate.steppers.base import Stepper
+from pdesurrogate.steppers.in_cells import InCells
 from pdesurrogate.steppers.regridded import Regridded
 
 # As the networks compute; a solver timed in double precision would be a handicapped rival.
@@ -31,7 +33,7 @@ def enclosed_flow_of(metadata: Metadata) -> EnclosedFlow | None:
     return solver if isinstance(solver, EnclosedFlow) else None
 
 
-def coarse_flow(trajectories: Sequence[Trajectory], cells: int) -> tuple[Regridded, ModelCard]:
+def coarse_flow(trajectories: Sequence[Trajectory], cells: int) -> tuple[Stepper, ModelCard]:
     """The solver that made a data set of enclosed flows, on few cells and at the largest time step that it accepts.
 
     That step is known from the parameters of the cases, those that are measured: no frame of theirs is read. The limit
@@ -61,7 +63,14 @@ def coarse_flow(trajectories: Sequence[Trajectory], cells: int) -> tuple[Regridd
     problems = [original.problem, *(_problem_of(trajectory, original) for trajectory in trajectories)]
     steps = max(_fewest_steps(original, problem, (x, y)) for problem in problems)
     solver: EnclosedFlow = build_simulator(recipe, steps_per_frame=steps, **changes)
-    stepper = Regridded(solver)
+    stepper: Stepper = Regridded(solver)
+    if all(channel.location == "cell" for channel in metadata.channels[:2]):
+        space = (trajectories[0].shape[2], trajectories[0].shape[3])
+        own = max(_fewest_steps(original, problem, space) for problem in problems)
+        changes["shape"] = list(space)
+        flows: EnclosedFlow = build_simulator(recipe, **{**changes, "steps_per_frame": own})
+        high_end: Literal["wall", "outlet"] = "outlet" if original.of_base(1).scheme.is_open else "wall"
+        stepper = InCells(Regridded(solver), flows, metadata.parameters, high_end)
     config = {
         "shape": [x, y],
         "steps_per_frame": steps,

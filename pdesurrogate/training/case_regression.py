@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pdesurrogate.data.frame_data import FrameData, TimedFrame
-from pdesurrogate.fields.trajectory import Context
+from pdesurrogate.evaluation.card import ModelCard
+from pdesurrogate.evaluation.provenance import checkpoint_record
+from pdesurrogate.fields.grid import Metadata
+from pdesurrogate.fields.trajectory import Context, Trajectory
 from pdesurrogate.metrics.cfdbench import at_rest, frame_scores
 from pdesurrogate.models.deeponet import PointNetwork
 from pdesurrogate.models.neural_process import AttentiveNeuralProcess
-from pdesurrogate.models.specification import build
-from pdesurrogate.steppers.surrogate import CHECKPOINT_KEY, load_checkpoint, load_weights
+from pdesurrogate.models.specification import build, specification_of
+from pdesurrogate.steppers.surrogate import CHECKPOINT_KEY, load_checkpoint, load_weights, write_checkpoint
 from pdesurrogate.training.regression import RegressionModule
 from pdesurrogate.training.schedules import Schedule
 
@@ -203,13 +206,130 @@ def load_case_network(path: str | Path, device: str = "cpu") -> PointNetwork:
             and plain values.
     """
     stored = load_checkpoint(path)
-    specification = stored.get(CHECKPOINT_KEY)
-    network = (
-        build(specification["network"]) if isinstance(specification, dict) and "network" in specification else None
-    )
+    network = _built(stored)
     if not isinstance(network, PointNetwork):
         raise ValueError(
             f"Expected a network of parameters, time and place in {path} but got {type(network).__name__}."
         )
     load_weights(network, stored, _PREFIX, path)
     return network.eval().to(device)
+
+
+def holds_case_network(path: str | Path) -> bool:
+    """Whether a checkpoint is one of `CaseRegressionModule`.
+
+    Raises:
+        ValueError: if the file is missing, damaged or not ours.
+    """
+    return isinstance(_built(load_checkpoint(path)), PointNetwork)
+
+
+def _built(stored: dict[str, Any]) -> nn.Module | None:
+    """The network that a checkpoint specifies, as it begins; ``None`` if it specifies none."""
+    specification = stored.get(CHECKPOINT_KEY)
+    return build(specification["network"]) if isinstance(specification, dict) and "network" in specification else None
+
+
+def save_case_network(checkpoint: str | Path, path: str | Path) -> Path:
+    """Write weights, specification and training record of a checkpoint alone, without the optimizer's state.
+
+    Raises:
+        ValueError: as `load_case_network`.
+    """
+    network = load_case_network(checkpoint)
+    training = load_checkpoint(checkpoint).get("training")
+    return write_checkpoint(path, {"network": specification_of(network)}, network, _PREFIX, training)
+
+
+class CaseForecast(nn.Module):
+    """A network of parameters, time and place as a `Stepper`: one step gives all frames of a rollout.
+
+    It reads nothing of the frames that it follows, which a rollout needs all the same, and takes no further step: it
+    would not know of which times.
+
+    Args:
+        network: a trained one.
+        metadata: of the data set, whose channels are all among ``channels``.
+        channels: names of the network's fields, in their order.
+        times: of the frames to predict, ``(time,)``, in the unit that the network was trained in.
+
+    Raises:
+        ValueError: if a channel of the data is none of the fields, or there is no time.
+    """
+
+    history_frames = 1
+
+    def __init__(self, network: PointNetwork, metadata: Metadata, channels: Sequence[str], times: Tensor) -> None:
+        super().__init__()
+        missing = [name for name in metadata.channel_names if name not in channels]
+        if missing or len(times) == 0:
+            raise ValueError(
+                f"Expected a network of all channels {metadata.channel_names} and at least one time but got fields "
+                f"{tuple(channels)} and {len(times)} times; train one with these channels."
+            )
+        self.network = network
+        self.metadata = metadata
+        self._places = [list(channels).index(name) for name in metadata.channel_names]
+        self._times = times
+        self._last: Tensor | None = None
+
+    def step(self, history: Tensor, context: Context) -> Tensor:
+        """All frames ``(case, time, channel, *space)``.
+
+        Raises:
+            ValueError: if the frames that it gave are what it is to go on from.
+        """
+        if self._last is not None and torch.equal(history[:, -1], self._last):
+            raise ValueError(f"Expected a rollout of at most {len(self._times)} frames, whose times were given.")
+        times = self._times.to(history)
+        frames = predict_frames(self.network, times, context)[:, :, self._places]
+        self._last = frames[:, -1].clone()
+        return frames
+
+
+def case_forecast(
+    checkpoint: str | Path, trajectories: Sequence[Trajectory], start_frame: int, frames: int
+) -> tuple[CaseForecast, ModelCard]:
+    """What a checkpoint of `CaseRegressionModule` says of frames of some trajectories, to be evaluated as a rollout.
+
+    Args:
+        checkpoint: that training wrote.
+        trajectories: of one data set, all with the same times.
+        start_frame: number of the first frame.
+        frames: to predict.
+
+    Returns:
+        The stepper, and what a report says about it.
+
+    Raises:
+        ValueError: as `load_case_network` and `CaseForecast`, or if trajectories are too short or differ in their
+            times.
+    """
+    network = load_case_network(checkpoint)
+    training = dict(load_checkpoint(checkpoint).get("training") or {})
+    if not trajectories:
+        raise ValueError("Expected at least one trajectory but the split is empty; choose another split.")
+    times = trajectories[0].times[start_frame : start_frame + frames]
+    for number, trajectory in enumerate(trajectories):
+        own = trajectory.times[start_frame : start_frame + frames]
+        if len(own) < frames or not torch.equal(own, times):
+            raise ValueError(
+                f"Expected {frames} frames from frame {start_frame} on at the times of trajectory 0 but trajectory "
+                f"{number} has {len(trajectory)} frames from time {float(trajectory.times[0]):g} on; evaluate those "
+                "with the same times together."
+            )
+    settings = training.get("settings") or {}
+    stepper = CaseForecast(network, trajectories[0].metadata, settings.get("channels", ()), times)
+    specification = specification_of(network)
+    card = ModelCard.of(
+        stepper,
+        type(network).__name__,
+        "surrogate",
+        class_path=specification["class_path"],
+        config={"network": specification, "channels": list(settings.get("channels", ()))},
+        parameters_without_gradient=tuple(training.pop("parameters_without_gradient", ())),
+        checkpoint=checkpoint_record(checkpoint),
+        checkpoint_path=checkpoint,
+        training=training or None,
+    )
+    return stepper, card

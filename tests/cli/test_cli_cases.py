@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import warnings
 from pathlib import Path
 
@@ -339,7 +340,7 @@ def test_an_archive_is_exported_as_a_tree(cavities, tree, tmp_path, capsys):
     assert main([*command, "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out == f"10 cases (bc 3, prop 3, geo 4) in {tmp_path / 'cavity'}\n"
     files = [path.relative_to(tree) for path in sorted(tree.rglob("*")) if path.is_file()]
-    assert len(files) == 40
+    assert len(files) == 10 * 4 + 1  # and where the tree comes from
     assert all((tmp_path / file).read_bytes() == (tree / file).read_bytes() for file in files)
     assert main([*command[:-1], "dam", "--out", str(tmp_path)]) == 2
     assert "Expected a problem among cavity" in one_line_refusal(capsys)
@@ -434,6 +435,16 @@ def test_what_is_spectral_is_refused_in_boxes_before_any_work(cavities, tmp_path
 
 
 def test_a_tree_without_a_recipe_has_no_coarse_solver(tree, tmp_path, capsys):
-    data = adapter_file(tmp_path, tree)
+    foreign = shutil.copytree(tree, tmp_path / "foreign")
+    (foreign / "cavity" / "pdesurrogate.json").unlink()
+    data = adapter_file(tmp_path, foreign)
     assert evaluate(data, tmp_path / "out", model=("--coarse-solver", "8")) == 2
     assert "give a solver of your own with --stepper" in one_line_refusal(capsys)
+
+
+def test_the_solver_of_the_archive_runs_beside_its_tree(tree, tmp_path):
+    out = tmp_path / "out"
+    assert evaluate(adapter_file(tmp_path, tree), out, model=("--coarse-solver", "16")) == 0
+    report = Report.load(out)
+    assert report.attributes["model"]["name"] == "solver 16 x 16"
+    assert report.attributes["scores"]["relative_l2"]["value"] < 0.05

@@ -25,7 +25,15 @@ from pdesurrogate.data.adapters.cfdbench.problems import PROBLEMS, Box
 from pdesurrogate.data.adapters.cfdbench.published import PUBLISHED_CELLS, SUBSETS, reynolds_number
 from pdesurrogate.data.adapters.cfdbench.reference import reference_obstacle
 from pdesurrogate.data.adapters.cfdbench.splits import CaseFolder, ListedSplit, ShuffledSplit, SplitRule
-from pdesurrogate.data.adapters.cfdbench.tree import Case, LeftOut, MappedCases, find_cases, listed, read_case
+from pdesurrogate.data.adapters.cfdbench.tree import (
+    Case,
+    LeftOut,
+    MappedCases,
+    find_cases,
+    listed,
+    read_case,
+    recipe_of_tree,
+)
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 from pdesurrogate.fields.trajectory import Context, Trajectory
 
@@ -95,11 +103,15 @@ class CfdBench:
             The dam's inlet is 0.1 m high, as the paper says, whereas theirs is as high as the barrier: the two are the
             same where the barrier is 0.1 m high, which those of the geometries are not.
         cells: along x and y; another number in a file is refused.
-        skip_bad_cases: go on without cases that cannot be read and list them in `left_out`.
+        frames: that many of each trajectory, its first ones, so that all are of one length, as those of an archive are;
+            shorter cases are refused by name. By default all.
+        skip_bad_cases: go on without cases that cannot be read, or are too short for ``frames``, and list them in
+            `left_out`.
 
     Raises:
         ValueError: if the tree, a subset or a key is missing, an array cannot be mapped or has another shape, numbers
-            are impossible, the interval is no multiple, or no case is left; the case is named.
+            are impossible, the interval is no multiple, a case is shorter than ``frames``, or no case is left; the case
+            is named.
     """
 
     def __init__(
@@ -114,12 +126,15 @@ class CfdBench:
         mask: Mask = "physical",
         boundary_rows: BoundaryRows = "none",
         cells: tuple[int, int] = PUBLISHED_CELLS,
+        frames: int | None = None,
         skip_bad_cases: bool = False,
     ) -> None:
         _require_choices(problem, subsets, starts, mask, boundary_rows)
         self.path = Path(path)
         self.problem = problem
-        self._mask, self._starts = mask, starts
+        if frames is not None and frames < 2:
+            raise ValueError(f"Expected at least two frames of a trajectory but got frames={frames}.")
+        self._mask, self._starts, self._wanted = mask, starts, frames
         padded = boundary_rows == "reference" and PROBLEMS[problem].inlet_height is not None
         self._margins = _Margins(1, 1, 1) if padded else _Margins(0, 0, 0)
         self._maps = MappedCases()
@@ -133,6 +148,8 @@ class CfdBench:
         stored = _stored_interval(cases, problem, stored_interval)
         self._stride = exact_stride(stored if interval is None else interval, stored)
         cases = self._long_enough(cases)
+        if frames is not None:
+            cases = self._of_length(cases, frames, skip_bad_cases)
         if skip_bad_cases:
             cases = self._finite(cases)
         self._require_some(cases)
@@ -151,7 +168,10 @@ class CfdBench:
 
     @property
     def metadata(self) -> Metadata:
-        """Velocity at the centers of cells; its attributes say which cases, intervals and splits these are."""
+        """Velocity at the centers of cells; its attributes say which cases, intervals and splits these are.
+
+        A tree that was written from an archive has that one's ``recipe``, so that its solver is known.
+        """
         return self._metadata
 
     @property
@@ -223,10 +243,14 @@ class CfdBench:
                 "give a split rule with a larger share."
             )
         starts = range(self._stride if split == "train" and self._starts == "all" else 1)
-        return [(case, start) for case in self._splits[split] for start in starts if self._frames(case, start) > 1]
+        fewest = self._wanted or 2
+        return [
+            (case, start) for case in self._splits[split] for start in starts if self._frames(case, start) >= fewest
+        ]
 
     def _frames(self, case: Case, start: int) -> int:
-        return len(range(start, case.frames, self._stride))
+        there = len(range(start, case.frames, self._stride))
+        return there if self._wanted is None else min(there, self._wanted)
 
     def _trajectory(self, case: Case, start: int) -> Trajectory:
         frames = self._frames(case, start)
@@ -336,12 +360,30 @@ class CfdBench:
                 self._left_out.append(LeftOut(str(case.name), reason))
         return [case for case in cases if self._frames(case, 0) > 1]
 
+    def _of_length(self, cases: Sequence[Case], frames: int, skip: bool) -> list[Case]:
+        """Those of so many frames at least; the others are named."""
+        short = [case for case in cases if self._frames(case, 0) < frames]
+        if short and not skip:
+            fewest = min(self._frames(case, 0) for case in short)
+            lengths = [f"{case.name} ({self._frames(case, 0)})" for case in short]
+            raise ValueError(
+                f"Expected {frames} frames of each case but {len(short)} of {len(cases)} are shorter: "
+                f"{listed(lengths, len(lengths))}. Ask for frames={fewest}, which all have, or pass "
+                "skip_bad_cases=True to go on without them."
+            )
+        self._left_out += [
+            LeftOut(str(case.name), f"{self._frames(case, 0)} of the {frames} frames asked for") for case in short
+        ]
+        return [case for case in cases if case not in short]
+
     def _finite(self, cases: Sequence[Case]) -> list[Case]:
         """Those without NaN and infinity in any frame that can be asked for."""
         step = 1 if self._starts == "all" else self._stride
         kept = []
         for case in cases:
             numbers = range(0, case.frames, step)
+            if self._wanted is not None:
+                numbers = range(0, min(case.frames, self._stride * self._wanted), step)
             blocks = (numbers[at : at + _SEARCHED_FRAMES] for at in range(0, len(numbers), _SEARCHED_FRAMES))
             bad = next((n for block in blocks if (n := self._first_bad(case, block)) is not None), None)
             if bad is None:
@@ -382,8 +424,10 @@ class CfdBench:
             "starts": self._starts,
             "mask": self._mask,
             "boundary_rows": "reference" if any(self._margins) else "none",
+            **({} if self._wanted is None else {"frames": self._wanted}),
         }
         digest = hashlib.sha256(json.dumps([content, options], sort_keys=True).encode())
+        recipe = recipe_of_tree(self.path, self.problem)
         return Metadata(
             name=f"cfdbench_{self.problem}",
             grid=Grid(tuple(axes)),
@@ -392,7 +436,7 @@ class CfdBench:
             parameters=tuple(PROBLEMS[self.problem].parameters),
             time_units="s",
             # Of all that case.json and the shapes say; the values themselves are too many to be read each time.
-            attributes={**options, "content_hash": digest.hexdigest()},
+            attributes={**options, "content_hash": digest.hexdigest(), **({"recipe": recipe} if recipe else {})},
         )
 
 

@@ -7,7 +7,8 @@ in which the cylinder alone is read in another way. Written from descriptions of
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -39,10 +40,10 @@ FRAME_PARAMETERS = {
 }
 _SPACINGS = ("dx", "dy")
 # What they leave out where they make a vector of a dictionary.
-_NO_PARAMETERS = ("rotated", *_SPACINGS)
+NO_PARAMETERS = ("rotated", *_SPACINGS)
 _LIMITS = ("x_min", "x_max", "y_min", "y_max")
 # Mean change of the speed below which a case ends for them.
-_STEADY = 1e-3
+STEADY = 1e-3
 # The point that they take for the center of every cylinder, in meters; no published box reaches it.
 _SUPPOSED_CENTER = (0.5, 0.5)
 
@@ -71,18 +72,35 @@ def reference_case(folder: str | Path, problem: str, version: Version = "old") -
         ValueError: if a file cannot be read, or a key is missing or no finite number, naming the folder; for a barrier
             lower than a cell, which they cannot read.
     """
-    _require_published(problem, version)
+    require_published(problem, version)
     folder = Path(folder)
-    parameters = read_json(folder / "case.json")
-    u, v = (np.array(array, array.dtype.newbyteorder("=")) for array in open_arrays(folder))
+    return reference_frames(open_arrays(folder), read_json(folder / "case.json"), folder, problem, version)
+
+
+def reference_frames(
+    velocity: tuple[Array, Array], said: dict[str, Any], folder: Path, problem: str, version: Version
+) -> ReferenceCase:
+    """What they make of some frames of a case.
+
+    Args:
+        velocity: ``u`` and ``v``, ``(time, rows, columns)`` each, as stored.
+        said: by its ``case.json``.
+        folder: of the case, for messages.
+        problem: see `reference_case`.
+        version: see `reference_case`.
+
+    Raises:
+        ValueError: see `reference_case`.
+    """
+    u, v = (np.array(array, array.dtype.newbyteorder("=")) for array in velocity)
     kind = PROBLEMS[problem]
     try:
         for key in (*kind.required, *kind.optional, *(_SPACINGS if problem == "dam" else ())):
-            if key in parameters:
-                finite_number(key, parameters[key])
-        return _READERS[problem](u, v, parameters, version)
+            if key in said:
+                finite_number(key, said[key])
+        return _READERS[problem](u, v, said, version)
     except KeyError as error:
-        raise _missing(error, parameters, folder) from error
+        raise _missing(error, said, folder) from error
     except ValueError as error:
         raise ValueError(f"Case {folder}: {error}") from error
 
@@ -180,6 +198,63 @@ def _surrounded(u: Array, v: Array, mask: Array, inlet: Array | float) -> Array:
     return features
 
 
+def reference_stride(problem: str, delta_time: float) -> int:
+    """Stored frames between input and label, by their idea of the time between stored frames.
+
+    Raises:
+        ValueError: if there is none.
+
+    Example:
+        >>> reference_stride("cavity", 0.3), reference_stride("cylinder", 0.1)
+        (2, 100)
+    """
+    # Cut off, not rounded: 0.3 s at 0.1 s are two frames.
+    stride = int(delta_time / PUBLISHED[problem].loader_interval)
+    if stride < 1:
+        raise ValueError(
+            f"Expected delta_time of a stored frame, {PUBLISHED[problem].loader_interval:g} s, or more but got "
+            f"{delta_time:g}."
+        )
+    return stride
+
+
+def steady_limit(problem: str, steady_below: float = STEADY) -> float:
+    """Mean change of the speed at which a case ends; none does for the dam."""
+    return 0.0 if problem == "dam" else steady_below
+
+
+def moving_pairs(
+    frame_at: Callable[[int], Tensor], frames: int, stride: int, limit: float, folder: Path
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Frames ``i`` and ``i + stride`` of a case for each ``i`` until the speed changes by less than ``limit``.
+
+    Args:
+        frame_at: gives a frame ``(channel, rows, columns)`` by its number, velocities in front, in float32.
+        frames: in the case.
+        stride: between the two of a pair.
+        limit: of the mean over all cells, rows of boundary values included.
+        folder: of the case, for messages.
+
+    Raises:
+        ValueError: if a pair holds NaN.
+    """
+    for number in range(frames - stride):
+        before, after = frame_at(number), frame_at(number + stride)
+        speeds = [torch.sqrt(each[0] ** 2 + each[1] ** 2) for each in (before, after)]
+        if torch.abs(speeds[0] - speeds[1]).mean() < limit:
+            return
+        if bool(torch.isnan(before).any() or torch.isnan(after).any()):
+            raise ValueError(
+                f"Expected frames without NaN but frame {number} or {number + stride} of {folder} holds one; leave "
+                "the case out."
+            )
+        yield before, after
+
+
+def _frame_of(features: Array, number: int) -> Tensor:
+    return torch.tensor(features[number], dtype=torch.float32)
+
+
 class ReferencePairs(Dataset[tuple[Tensor, Tensor, dict[str, Tensor]]]):
     """Pairs of frames for the autoregressive task, all in memory as they hold them.
 
@@ -218,28 +293,23 @@ class ReferencePairs(Dataset[tuple[Tensor, Tensor, dict[str, Tensor]]]):
         norm_props: bool = True,
         norm_bc: bool = True,
         delta_time: float = 0.1,
-        steady_below: float = _STEADY,
+        steady_below: float = STEADY,
     ) -> None:
-        _require_published(problem, version)
-        # Cut off, not rounded: 0.3 s at 0.1 s are two frames.
-        self.time_step_size = int(delta_time / PUBLISHED[problem].loader_interval)
-        if self.time_step_size < 1:
-            raise ValueError(
-                f"Expected delta_time of a stored frame, {PUBLISHED[problem].loader_interval:g} s, or more but got "
-                f"{delta_time:g}."
-            )
+        require_published(problem, version)
+        self.time_step_size = reference_stride(problem, delta_time)
         self.case_params: list[dict[str, Any]] = []
         self.all_features: list[Array] = []
         self.case_ids: list[int] = []
-        limit = 0.0 if problem == "dam" else steady_below
+        limit = steady_limit(problem, steady_below)
         inputs: list[Tensor] = []
         labels: list[Tensor] = []
         for number, folder in enumerate(folders):
             features, parameters = reference_case(folder, problem, version)
-            _require_numbers(parameters, Path(folder))
+            require_numbers(parameters, Path(folder))
             self.all_features.append(features)
-            self.case_params.append(_normalized(parameters, problem, norm_props, norm_bc, Path(folder)))
-            for before, after in self._pairs_of(features, limit, Path(folder)):
+            self.case_params.append(normalized_parameters(parameters, problem, norm_props, norm_bc, Path(folder)))
+            frame_at = partial(_frame_of, features)
+            for before, after in moving_pairs(frame_at, len(features), self.time_step_size, limit, Path(folder)):
                 inputs.append(before)
                 labels.append(after)
                 self.case_ids.append(number)
@@ -250,23 +320,6 @@ class ReferencePairs(Dataset[tuple[Tensor, Tensor, dict[str, Tensor]]]):
             )
         self.inputs = torch.stack(inputs)
         self.labels = torch.stack(labels)
-
-    def _pairs_of(self, features: Array, limit: float, folder: Path) -> list[tuple[Tensor, Tensor]]:
-        pairs = []
-        for frame in range(len(features) - self.time_step_size):
-            before, after = (
-                torch.tensor(features[at], dtype=torch.float32) for at in (frame, frame + self.time_step_size)
-            )
-            speeds = [torch.sqrt(each[0] ** 2 + each[1] ** 2) for each in (before, after)]
-            if torch.abs(speeds[0] - speeds[1]).mean() < limit:
-                break
-            if bool(torch.isnan(before).any() or torch.isnan(after).any()):
-                raise ValueError(
-                    f"Expected frames without NaN but frame {frame} or {frame + self.time_step_size} of {folder} holds "
-                    "one; leave the case out."
-                )
-            pairs.append((before, after))
-        return pairs
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         parameters = self.case_params[self.case_ids[index]]
@@ -287,7 +340,7 @@ class ReferencePairs(Dataset[tuple[Tensor, Tensor, dict[str, Tensor]]]):
         the vector longer.
         """
         inputs, labels, parameters = zip(*samples, strict=True)
-        keys = [key for key in parameters[0] if key not in _NO_PARAMETERS]
+        keys = [key for key in parameters[0] if key not in NO_PARAMETERS]
         return {
             "inputs": torch.stack(inputs)[:, :-1],
             "label": torch.stack(labels)[:, :-1],
@@ -334,7 +387,7 @@ class ReferenceFrames(Dataset[tuple[Tensor, Tensor, Tensor]]):
         self.features: list[Tensor] = []
         for folder in folders:
             features, parameters = reference_case(folder, problem, version)
-            values = _normalized(parameters, problem, norm_props, norm_bc, Path(folder))
+            values = normalized_parameters(parameters, problem, norm_props, norm_bc, Path(folder))
             try:
                 chosen = [values[key] for key in FRAME_PARAMETERS[problem]]
             except KeyError as error:
@@ -394,9 +447,14 @@ def reference_datasets(
     return {split: ReferenceFrames(cases, problem, version, **options) for split, cases in folders.items()}
 
 
-def _normalized(
+def normalized_parameters(
     parameters: dict[str, Any], problem: str, norm_props: bool, norm_bc: bool, folder: Path
 ) -> dict[str, Any]:
+    """Density and viscosity, and the driving velocity, with their constants.
+
+    Raises:
+        ValueError: if one of them is missing, naming the folder.
+    """
     changed = dict(parameters)
     try:
         if norm_props:
@@ -410,8 +468,12 @@ def _normalized(
     return changed
 
 
-def _require_numbers(parameters: dict[str, Any], folder: Path) -> None:
-    """They make a tensor of every entry that is not known to be none of the parameters."""
+def require_numbers(parameters: dict[str, Any], folder: Path) -> None:
+    """Refuse words: they make a tensor of every entry, also of those that are no parameters in the end.
+
+    Raises:
+        ValueError: naming the entries and the folder.
+    """
     words = [key for key, value in parameters.items() if not isinstance(value, (int, float))]
     if words:
         raise ValueError(
@@ -420,7 +482,12 @@ def _require_numbers(parameters: dict[str, Any], folder: Path) -> None:
         )
 
 
-def _require_published(problem: str, version: str) -> None:
+def require_published(problem: str, version: str) -> None:
+    """Refuse what they have no loader for.
+
+    Raises:
+        ValueError: naming both.
+    """
     if problem not in _READERS or version not in ("old", "head"):
         raise ValueError(
             f"Expected a problem among {', '.join(_READERS)} and the version old or head but got {problem!r} and "

@@ -22,7 +22,7 @@ from pdesurrogate.data.adapters.cfdbench.splits import CaseFolder
 Array = npt.NDArray[np.floating[Any]]
 # What files may say beside what is required; none of it is a parameter.
 KNOWN_EXTRAS = ("dx", "dy", "rotated", "case_no", "generator", "dt_frame", "t0", "re", "name", "subset", "split")
-# Beside case.json in trees that `write_cfdbench_tree` made; nothing published has it.
+# Beside case.json, and in the problem's folder, of trees that `write_cfdbench_tree` made; nothing published has it.
 OWN_FILE = "pdesurrogate.json"
 _READ_EXTRAS = ("dx", "dy", "dt_frame", "t0")
 _CASE = re.compile(r"case(\d+)$")
@@ -142,6 +142,17 @@ def _problem_folder(root: Path, problem: str) -> Path:
         f"Expected a folder {problem!r} in {root} but found {inside[:8] or 'no folders'}; give the folder above the "
         "problems, as it is after unpacking."
     )
+
+
+def recipe_of_tree(root: Path, problem: str) -> dict[str, Any] | None:
+    """Of the archive that a tree of ours was written from, by the problem's own file; ``None`` where there is none.
+
+    Raises:
+        ValueError: if the file cannot be read.
+    """
+    path = _problem_folder(root, problem) / OWN_FILE
+    recipe = read_json(path).get("recipe") if path.exists() else None
+    return recipe if isinstance(recipe, dict) else None
 
 
 def _no_subset(folder: Path, problem: str, subset: str) -> str:
