@@ -33,6 +33,15 @@ TURBULENCE = {
     "log_spectral_distance": "spectrum, decades",
     "energy_drift": "energy drift",
 }
+FINITE_VOLUMES = {
+    "relative_l2_first": "error, first",
+    "relative_l2": "error, mean",
+    "relative_l2_last": "error, last",
+    "vrmse": "VRMSE",
+    "correlation_time": "correlation time",
+    "log_spectral_distance": "spectrum, decades",
+    "integral_drift": "drift of integrals",
+}
 # Folder: title and columns, beside the violation of the law.
 TASKS = {
     "ns2d_decaying_conserved": ("Decaying turbulence, vorticity", TURBULENCE),
@@ -40,6 +49,8 @@ TASKS = {
         "Decaying turbulence, velocity and scalar",
         TURBULENCE | {"relative_divergence": "relative divergence"},
     ),
+    "compressible_2d": ("Compressible flow: mass, momentum, energy", FINITE_VOLUMES),
+    "shallow_water_2d": ("Shallow water: volume, momentum", FINITE_VOLUMES),
     "channel_minimal_180_conserved": (
         "Turbulent channel",
         {
@@ -96,8 +107,8 @@ def table(found: Sequence[Sequence[Report]], columns: dict[str, str]) -> list[st
 
 def draw(tasks: dict[str, list[list[Report]]], target: Path) -> None:
     """Violation and error over lead time, means over seeds and trajectories."""
-    figure, axes = plt.subplots(2, len(tasks), figsize=(5.5 * len(tasks), 7), squeeze=False, layout="constrained")
-    for column, (folder, found) in zip(axes.T, tasks.items(), strict=True):
+    figure, axes = plt.subplots(len(tasks), 2, figsize=(11, 3.4 * len(tasks)), squeeze=False, layout="constrained")
+    for row, (folder, found) in zip(axes, tasks.items(), strict=True):
         for group in found:
             name = group[0].attributes["model"]["name"]
             if "law_violation_prediction" not in group[0].curves:
@@ -107,11 +118,11 @@ def draw(tasks: dict[str, list[list[Report]]], target: Path) -> None:
                 [r.curves["law_violation_prediction"].mean(("trajectory", "row")).values for r in group], 0
             )
             error = np.mean([_error(report) for report in group], 0)
-            column[0].semilogy(times, np.maximum(broken, 1e-12), label=name)
-            column[1].plot(times, error, label=name)
-        column[0].set(title=TASKS[folder][0], ylabel="violation of the law, mean of rows")
-        column[1].set(xlabel="lead time", ylabel="relative error")
-        column[1].legend(fontsize=7)
+            row[0].semilogy(times, np.maximum(broken, 1e-12), label=name)
+            row[1].plot(times, error, label=name)
+        row[0].set(title=TASKS[folder][0], xlabel="lead time", ylabel="violation of the law, mean of rows")
+        row[1].set(xlabel="lead time", ylabel="relative error")
+        row[1].legend(fontsize=7)
     save_figure(figure, target)
 
 
@@ -134,8 +145,9 @@ def main() -> int:
         "# What conservation gives beyond conservation",
         "",
         "Made by `python benchmarks/conservation.py` from `benchmarks/reports`. Mean ± sample standard deviation over "
-        "seeds. The law: the mean vorticity, the means of momentum and scalar, the flow rate of a "
-        "channel stay what they are; its violation is that of the worst row at the last frame, absolute, in units of "
+        "seeds. The law: the mean vorticity, the means of momentum and scalar, mass, momentum and energy, volume and "
+        "momentum, the flow rate of a channel stay what they are; its violation is that of the worst row at the last "
+        "frame, absolute, in units of "
         "the data. `+ ProbConserv` is inside the loop.",
         "",
         "![violation and error](conservation.png)",
