@@ -331,7 +331,7 @@ TASKS = (
         "smoke_plume",
         ("--start-frame", "1"),
         (named("fno", "FNO"), named("unet", "U-Net"), named("sinenet", "SineNet")),
-        (),
+        (16, 32),
         options=(),
     ),
     # What is kept, is kept by a plain sum: the laws of both sets are measured, and kept by ProbConserv.
