@@ -7,7 +7,7 @@
 Data are what the authors' loaders give: their splits, rows of boundary values, masks and constants. Networks are those
 of ``benchmarks/configs/cfdbench`` with ``compat="reference"``, and so are optimizer, batch, loss and epochs. Tested are
 the weights with the least error on the authors' dev split, looked at each tenth epoch; without such a split, the last.
-A training that is interrupted goes on from its last epoch. Networks and scores lie in ``--out``.
+A training that is interrupted goes on from its last epoch, with the same options. Networks and scores lie in ``--out``.
 
 Not theirs: frames that do not fill a batch are left out of an epoch, the order of batches and first weights are other
 draws, and networks of the first velocity keep the second one of the first frame in a rollout.
@@ -121,12 +121,19 @@ def of_kind(kind: Any, described: dict[str, Any] | None) -> Any:
 
 
 def train(name: str, adapter: ReferenceCfdBench, out: Path, arguments: argparse.Namespace) -> Path:
-    """Train a network, or go on; the checkpoint to test."""
+    """Train a network, or go on; the checkpoint to test.
+
+    Raises:
+        ValueError: if the training in ``out`` was begun with other data or options.
+    """
     config = yaml.safe_load(config_path(f"cfdbench/{MODELS[name].config}").read_text(encoding="utf-8"))
     epochs = arguments.epochs or config["trainer"]["max_epochs"]
     model = config["model"].get("init_args", config["model"])
     schedule = of_kind(Schedule, _with_epochs(model["schedule"], epochs))
     batch = arguments.batch_size or config["data"]["batch_size"]
+    _require_begun_with(
+        out, {**adapter.metadata.attributes, "epochs": epochs, "batch_size": batch, "network": arguments.network}
+    )
     lightning.seed_everything(arguments.seed, verbose=False)
     network = network_of(config, adapter, arguments.network)
     callbacks: list[lightning.Callback] = [
@@ -176,19 +183,44 @@ def train(name: str, adapter: ReferenceCfdBench, out: Path, arguments: argparse.
     return out / ("best.ckpt" if validated else "last.ckpt")
 
 
+def _require_begun_with(out: Path, options: dict[str, Any]) -> None:
+    """Record the options of a training beside its checkpoints, and refuse to go on with others."""
+    record = out / "options.json"
+    options = json.loads(json.dumps(options))
+    if record.exists():
+        before = json.loads(record.read_text(encoding="utf-8"))
+        changed = [name for name in options if before.get(name) != options[name]]
+        if changed:
+            raise ValueError(
+                f"Expected the data and options with which the network in {out} was begun but {', '.join(changed)} "
+                "differ; give another --out, or remove that folder."
+            )
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps(options, indent=1) + "\n", encoding="utf-8")
+
+
 def _with_epochs(schedule: dict[str, Any], epochs: int) -> dict[str, Any]:
     return {**schedule, "init_args": {**schedule["init_args"], "epochs": epochs}}
 
 
-def measure(name: str, checkpoint: Path | None, adapter: ReferenceCfdBench, alignment: Alignments) -> Row:
-    """Single steps or frames, and rollouts, of the test cases; the identity without a checkpoint."""
+def measure(name: str, checkpoint: Path | None, adapter: ReferenceCfdBench, alignment: Alignments, stride: int) -> Row:
+    """Single steps or frames, and rollouts, of the test cases; the identity without a checkpoint.
+
+    Args:
+        name: of the model.
+        checkpoint: with its weights.
+        adapter: of its task.
+        alignment: see `multi_step`.
+        stride: stored frames in a step of a rollout, also of networks that take none.
+    """
     cases, trajectories = adapter.stored("test"), adapter.trajectories("test")
     if checkpoint is not None and MODELS[name].scored is None:
         network = load_case_network(checkpoint)
         return Row(
             name,
             single_frame_scores(network, trajectories),
-            multi_step(network, cases, adapter.stride, alignment=alignment),
+            multi_step(network, cases, stride, alignment=alignment),
         )
     model = Model("", "first") if checkpoint is None else MODELS[name]
     assert model.scored is not None
@@ -196,7 +228,7 @@ def measure(name: str, checkpoint: Path | None, adapter: ReferenceCfdBench, alig
     return Row(
         name,
         pair_scores(stepper, trajectories, model.scored, model.batch_size),
-        multi_step(stepper, cases, adapter.stride, alignment=alignment, starts_with_input=model.starts_with_input),
+        multi_step(stepper, cases, stride, alignment=alignment, starts_with_input=model.starts_with_input),
     )
 
 
@@ -279,13 +311,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     data: dict[str, Any] = {"subsets": arguments.subsets, "version": arguments.version}
     pairs = ReferenceCfdBench(arguments.tree, arguments.problem, "pairs", delta_time=arguments.delta_time, **data)
     frames = ReferenceCfdBench(arguments.tree, arguments.problem, "frames", **data)
-    rows = [measure(IDENTITY, None, pairs, arguments.alignment)]
+    rows = [measure(IDENTITY, None, pairs, arguments.alignment, pairs.stride)]
     folder = arguments.out / f"{arguments.problem}_{'_'.join(arguments.subsets)}_seed{arguments.seed}"
     for name in arguments.models:
         adapter = frames if MODELS[name].scored is None else pairs
         own = folder / MODELS[name].config
         checkpoint = arguments.checkpoint or train(name, adapter, own, arguments)
-        rows.append(measure(name, checkpoint, adapter, arguments.alignment))
+        rows.append(measure(name, checkpoint, adapter, arguments.alignment, pairs.stride))
         if arguments.checkpoint is None:
             (own / "scores.json").write_text(json.dumps(_plain(rows[-1]), indent=1) + "\n", encoding="utf-8")
     print(tables(rows, arguments.problem, arguments.subsets, arguments.alignment))

@@ -72,6 +72,7 @@ NEWTON, LBFGS, ADAM = (("--method", name) for name in ("newton", "lbfgs", "adam"
 FAR_NEWTON = (*NEWTON, "--iterations", "5", "--window", "10")
 # The solver takes minutes here: it is measured beside the networks of most and of least work.
 SWEEP = ("--solver-sweep", "32", "48", "64")
+FINER_SWEEP = ("--solver-sweep", "32", "48", "64", "80")
 TEN_TO_TEN = ("--start-frame", "10", "--frames", "10")
 
 
@@ -106,14 +107,15 @@ def conserving(
     law: str,
     ways: KeepingWays | None = None,
     start_from: str | None = None,
+    beside: tuple[str, ...] = (),
 ) -> Trained:
-    """A network whose law is measured as it is, and kept in some ways."""
+    """A network whose law is measured as it is, and kept in some ways; ``beside`` are options of the former alone."""
     measured = ("--name", name, "--conserve", f"{LAWS}/{law}.yaml")
     kept = tuple(
         Way(suffix, ("--name", f"{name} + {label}", *measured[2:], *options), seeds, "evaluate")
         for suffix, (label, options) in (ways or {}).items()
     )
-    return Trained(config, seeds, kept, (*measured, *MEASURED_ALONE), start_from)
+    return Trained(config, seeds, kept, (*measured, *MEASURED_ALONE, *beside), start_from)
 
 
 def named(config: str, name: str, *options: str) -> Trained:
@@ -341,8 +343,8 @@ TASKS = (
             problem,
             ("--start-frame", "1"),
             (
-                conserving("fno", (0,), "FNO", law, LOOP_AND_OUTPUT),
-                conserving("sinenet", (0,), "SineNet", law, LOOP_AND_OUTPUT),
+                conserving("fno", (0,), "FNO", law, LOOP_AND_OUTPUT, beside=FINER_SWEEP),
+                conserving("sinenet", (0,), "SineNet", law, LOOP_AND_OUTPUT, beside=FINER_SWEEP),
             ),
             (32, 48, 64),
             options=(),

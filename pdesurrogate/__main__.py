@@ -15,7 +15,7 @@ _VERBS = {
     "evaluate": "roll out and measure a checkpoint, a solver or a baseline: report and figures",
     "refine": "make a checkpoint's predictions obey the equation, beside the plain solver: report and figures",
     "leaderboard": "compare reports: tables and a page",
-    "datasets": "list, show and convert data sets",
+    "datasets": "list, show, download, describe and convert data sets",
     "doctor": "versions, devices, what is missing",
 }
 _AFTER_INTERRUPT = {

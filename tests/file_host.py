@@ -23,6 +23,7 @@ class Hosted:
         headers: more of them, also of HEAD.
         faults: of the first answers to GET, one each: a status, or the number of bytes after which the line breaks.
         status: of all further answers.
+        head_status: of answers to HEAD, where it is another one.
     """
 
     data: bytes = b""
@@ -34,6 +35,7 @@ class Hosted:
     headers: dict[str, str] = field(default_factory=dict)
     faults: list[tuple[str, int]] = field(default_factory=list)
     status: int = 200
+    head_status: int | None = None
 
 
 class FileHost:
@@ -75,12 +77,14 @@ def file_host():
             host.asked.append((self.command, self.path, self.headers.get("Range")))
             file = host.files.get(self.path, Hosted(b"not here", kind="text/plain", status=404))
             kind, number = file.faults.pop(0) if body and file.faults else ("status", file.status)
+            if not body and file.head_status is not None:
+                number = file.head_status
             start, status = 0, number if kind == "status" else 200
             asked = self.headers.get("Range")
             if asked and status == 200 and file.ranges != "never":
                 same = self.headers.get("If-Range") in (None, file.etag, file.modified)
                 if same or file.ranges == "blindly":
-                    start = 0 if file.ranges == "wrongly" else int(asked.removeprefix("bytes=").removesuffix("-"))
+                    start = 0 if file.ranges == "wrongly" else int(asked.removeprefix("bytes=").partition("-")[0])
                     status = 206 if start < len(file.data) else 416
             data = file.data[start:] if status != 416 else b""
             self.send_response(status)

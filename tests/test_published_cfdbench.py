@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from cfdbench_cases import write_tree
 
@@ -80,17 +81,45 @@ def test_rows_are_trained_and_stand_beside_the_paper(published, tree, tmp_path, 
     assert all(math.isfinite(float(cell)) for cells in steps.values() for cell in cells[:3])
     folder = tmp_path / "tube_prop_bc_geo_seed0"
     for name in ("ffn", "fno", "auto_ffn"):
-        assert {path.name for path in (folder / name).iterdir()} == {"best.ckpt", "last.ckpt", "scores.json"}
+        assert {path.name for path in (folder / name).iterdir()} == {
+            "best.ckpt",
+            "last.ckpt",
+            "options.json",
+            "scores.json",
+        }
     stored = json.loads((folder / "fno" / "scores.json").read_text())
     assert f"{stored['single']['nmse']:.7g}" == steps["FNO"][0]
     # What is trained is not trained again, and a checkpoint alone gives the row that it gave.
     assert published.main(command) == 0
     assert rows_of(capsys.readouterr().out) == [steps, rollouts]
+    # What was begun with other data is not gone on with.
+    with pytest.raises(ValueError, match=r"ffn was begun but epochs differ; give another --out"):
+        published.main([*command, "--epochs", "3"])
+    with pytest.raises(ValueError, match=r"fno was begun but stored_frames_per_frame, content_hash differ"):
+        published.main([*out, *TINY, "--models", "FNO", "--network", "width=6", "--delta-time", "0.2"])
     single = [*out, "--models", "FNO", "--checkpoint", str(folder / "fno" / "best.ckpt")]
     assert published.main(single) == 0
     assert rows_of(capsys.readouterr().out)[0]["FNO"] == steps["FNO"]
     assert published.main([*single, "--alignment", "frames"]) == 0
     assert rows_of(capsys.readouterr().out)[1]["Identity"][0] != "0"
+
+
+def test_networks_without_steps_are_asked_for_the_frames_of_the_others(published, tree, tmp_path, monkeypatch):
+    """Else a column of the table would hold two times."""
+    asked = []
+    network = published.network_of(
+        yaml.safe_load(config_path("cfdbench/ffn").read_text()), published.ReferenceCfdBench(tree, "tube", "frames"), {}
+    )
+
+    def predicted(model, times, context):
+        asked.append(times.tolist())
+        return torch.zeros(1, len(times), 1, *(line.shape[1] for line in context.coordinates))
+
+    monkeypatch.setattr(published, "load_case_network", lambda path: network)
+    monkeypatch.setattr("pdesurrogate.training.cfdbench_protocol.predict_frames", predicted)
+    frames = published.ReferenceCfdBench(tree, "tube", "frames")
+    published.measure("FFN", tmp_path, frames, "frames", 2)
+    assert asked[-1] == [2.0 * step for step in range(1, 21)]
 
 
 @pytest.mark.skipif(not FAKE.exists(), reason="needs the golden files beside the repository")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,6 @@ FORMATS = {
     "jhtdb": "pdesurrogate.data.adapters.jhtdb.JhtdbCutout",
     "mapped": "pdesurrogate.data.adapters.mapped.adapter.MappedFiles",
 }
-EXPORTS = ("cfdbench", "the-well")
 _FLAGS = (
     "viscosity",
     "length",
@@ -96,13 +96,31 @@ def add_export(verbs: Any) -> None:
     exporting = verbs.add_parser(
         "export",
         help="an archive to files that others read",
-        description="Write the cases of an archive in a published layout: u.npy, v.npy and case.json in "
-        "PROBLEM/SUBSET/caseNNNN, as CFDBench's loaders read them. Run again, it writes them again.",
+        description="Write an archive in a published layout. cfdbench: the cases as u.npy, v.npy and case.json in "
+        "PROBLEM/SUBSET/caseNNNN, as CFDBench's loaders read them. the-well: every split as "
+        "data/{train,valid,test}/NAME.hdf5 with stats.yaml, as The Well's reader opens them. Run again, it writes them "
+        "again.",
+        argument_default=argparse.SUPPRESS,
     )
-    exporting.add_argument("archive", metavar="ARCHIVE", help="directory of an archive of cases")
-    exporting.add_argument("--format", required=True, choices=("cfdbench",), help="the layout")
-    exporting.add_argument("--problem", required=True, help="cavity, tube, step or cylinder")
-    exporting.add_argument("--out", required=True, metavar="DIR", help="folder above that of the problem")
+    exporting.add_argument("archive", metavar="ARCHIVE", help="directory of an archive")
+    exporting.add_argument("--format", required=True, choices=tuple(_EXPORTS), help="the layout")
+    exporting.add_argument("--out", required=True, metavar="DIR", help="where it goes; made where needed")
+    tree = exporting.add_argument_group("of cfdbench")
+    tree.add_argument("--problem", help="cavity, tube, step or cylinder; its folder is made in DIR")
+    well = exporting.add_argument_group("of the-well")
+    well.add_argument(
+        "--boundary",
+        type=_boundary,
+        action="append",
+        metavar="AXIS=KIND",
+        help="what is at both ends of an axis that is not periodic, wall or open, or LOW,HIGH where they differ; may "
+        "be repeated",
+    )
+    well.add_argument(
+        "--staggered",
+        choices=("refuse", "centers"),
+        help="what becomes of values on faces, for which the layout has no place (default: refuse)",
+    )
     exporting.set_defaults(verb=_export)
 
 
@@ -122,6 +140,7 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 def _archived(adapter: Adapter, arguments: argparse.Namespace, class_path: str, options: dict[str, Any]) -> list[Path]:
     from pdesurrogate.cli.terminal import progress_bar
+    from pdesurrogate.data.adapters.mapped.adapter import MappedFiles
     from pdesurrogate.data.convert import convert, provenance
     from pdesurrogate.data.subsets import has_cases
     from pdesurrogate.data.tree_conversion import convert_tree
@@ -129,7 +148,8 @@ def _archived(adapter: Adapter, arguments: argparse.Namespace, class_path: str, 
     source = Path(arguments.source)
     with progress_bar(f"converting {adapter.metadata.name}", unit="trajectories") as progress:
         if not has_cases(adapter):
-            attributes = provenance(source, class_path, options)
+            files = adapter.files if isinstance(adapter, MappedFiles) else ()
+            attributes = provenance(source, class_path, options, files)
             return convert(adapter, arguments.out, attributes=attributes, progress=progress)
         own = source / options.get("problem", "")
         return convert_tree(
@@ -142,11 +162,22 @@ def _archived(adapter: Adapter, arguments: argparse.Namespace, class_path: str, 
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    for form, (_, options) in _EXPORTS.items():
+        foreign = [f"--{name}" for name in options if name in arguments]
+        if foreign and form != arguments.format:
+            raise ValueError(f"Expected {', '.join(foreign)} with {form} alone but the format is {arguments.format}.")
+    write, _ = _EXPORTS[arguments.format]
+    return write(arguments)
+
+
+def _export_tree(arguments: argparse.Namespace) -> int:
     from pdesurrogate.cli.terminal import progress_bar
     from pdesurrogate.data.archive import Archive
     from pdesurrogate.data.cfdbench_tree import write_cfdbench_tree
     from pdesurrogate.data.tree_conversion import CountedReads
 
+    if "problem" not in arguments:
+        raise ValueError("Expected --problem with cfdbench: cavity, tube, step or cylinder.")
     archive = Archive(arguments.archive)
     with progress_bar(f"writing cases of {archive.metadata.name}", unit="cases") as progress:
         folders = write_cfdbench_tree(CountedReads(arguments.archive, progress), arguments.out, arguments.problem)
@@ -156,6 +187,36 @@ def _export(arguments: argparse.Namespace) -> int:
     without = f"; without {dropped} that were dropped" if dropped else ""
     print(f"{len(folders)} cases ({counts}) in {Path(arguments.out) / arguments.problem}{without}")
     return 0
+
+
+def _export_well(arguments: argparse.Namespace) -> int:
+    from pdesurrogate.cli.terminal import progress_bar
+    from pdesurrogate.data.archive import Archive
+    from pdesurrogate.data.well_writer import write_well
+
+    archive = Archive(arguments.archive)
+    told = getattr(arguments, "boundary", [])
+    boundaries = dict(told)
+    if len(boundaries) < len(told):
+        raise ValueError(f"Expected --boundary once for each axis but got {', '.join(axis for axis, _ in told)}.")
+    with progress_bar(f"writing {archive.metadata.name}", unit="trajectories") as progress:
+        files = write_well(
+            archive,
+            arguments.out,
+            boundaries=boundaries,
+            staggered=getattr(arguments, "staggered", "refuse"),
+            progress=progress,
+        )
+    for file in files:
+        print(file)
+    return 0
+
+
+# What writes each layout, and its own options.
+_EXPORTS: dict[str, tuple[Callable[[argparse.Namespace], int], tuple[str, ...]]] = {
+    "cfdbench": (_export_tree, ("problem",)),
+    "the-well": (_export_well, ("boundary", "staggered")),
+}
 
 
 def _load_class(class_path: str) -> Any:
@@ -191,6 +252,15 @@ def _require_fitting(adapter_class: Any, options: dict[str, Any], form: str) -> 
 
 def _flags(names: list[str]) -> str:
     return ", ".join(f"--{name.replace('_', '-')}" if name in _FLAGS else f"--set {name}=..." for name in names)
+
+
+def _boundary(text: str) -> tuple[str, tuple[str, str]]:
+    """``AXIS=KIND``, or ``AXIS=LOW,HIGH``."""
+    axis, _, stated = text.partition("=")
+    low, comma, high = stated.partition(",")
+    if not axis or not {low, high if comma else low} <= {"wall", "open"}:
+        raise argparse.ArgumentTypeError(f"expected AXIS=wall, AXIS=open or AXIS=wall,open but got {text!r}")
+    return axis, (low, high if comma else low)
 
 
 def _setting(text: str) -> tuple[str, Any]:

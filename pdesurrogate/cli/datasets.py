@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pdesurrogate.cli.conversion import add_convert, add_export
 from pdesurrogate.cli.download import add_download
+from pdesurrogate.cli.tables import print_columns
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
         "`convert --format mapped` reads it.",
     )
     describing.add_argument("path", metavar="FILE", help="a file, or a Zarr store")
+    describing.add_argument(
+        "--out", metavar="MAPPING", help="write the mapping to this new YAML file, all else as comments"
+    )
     describing.set_defaults(verb=_describe)
 
     add_download(verbs)
@@ -52,9 +57,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
     rows = [("NAME", "KIND", "SIZE", "TITLE")]
     rows += [(card.name, card.kind, card.size, card.title) for card in cards()]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    for row in rows:
-        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
+    print_columns(rows)
     return 0
 
 
@@ -69,7 +72,17 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _describe(arguments: argparse.Namespace) -> int:
-    from pdesurrogate.data.adapters.mapped.describe import describe
+    from pdesurrogate.data.adapters.mapped.describe import as_mapping, describe
 
-    print(describe(arguments.path))
+    description = describe(arguments.path)
+    print(description)
+    if arguments.out is None:
+        return 0
+    mapping = as_mapping(description)
+    try:
+        with Path(arguments.out).open("x", encoding="utf-8") as file:
+            file.write(mapping)
+    except FileExistsError as error:
+        raise ValueError(f"Expected a new file for --out but {arguments.out} exists; choose another name.") from error
+    print(arguments.out)
     return 0

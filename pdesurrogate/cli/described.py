@@ -19,8 +19,8 @@ def read_yaml(path: Path) -> Any:
     if not path.is_file():
         raise ValueError(f"Expected a YAML file but {path} does not exist.")
     try:
-        return yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"Expected YAML in {path}: {error}") from error
 
 
@@ -39,5 +39,5 @@ def instance_of(kind: Any, value: Any, refusal: str) -> tuple[Any, Any]:
         config = parser.parse_object({"described": value})
         instance = parser.instantiate(config).described
     except (ArgumentError, ValueError, TypeError) as error:
-        raise ValueError(f"{refusal}: {error}") from error
+        raise ValueError(f"{refusal}: {' '.join(str(error).split())}") from error
     return instance, yaml.safe_load(parser.dump(config))["described"]

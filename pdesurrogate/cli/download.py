@@ -52,7 +52,7 @@ def add_download(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 
 def _download(arguments: argparse.Namespace) -> int:
-    from pdesurrogate.data.downloads.checks import in_words
+    from pdesurrogate.data.downloads.checks import require_space
     from pdesurrogate.data.downloads.fetch import Patience
     from pdesurrogate.data.downloads.registry import find
     from pdesurrogate.data.downloads.sets import Terms, plan, require_ready
@@ -75,17 +75,17 @@ def _download(arguments: argparse.Namespace) -> int:
         patience=Patience(tell=lambda why: print(f"pdesurrogate datasets download: {why}", file=sys.stderr)),
     )
     plans = plan(files, folder, terms)
-    _show(plans)
+    _show(plans, card)
     sizes = [planned.left for planned in plans]
-    left = sum(size for size in sizes if size is not None)
-    unknown = sizes.count(None)
-    rest = f" and {unknown} of unknown size" if unknown else ""
-    print(f"{in_words(left)}{rest} to download into {folder}")
+    known = sum(size for size in sizes if size is not None)
+    amount = _amount(known, sizes.count(None))
+    print(f"{amount} to download into {folder}")
     if arguments.dry_run:
         return 0
     for planned in plans:
         require_ready(planned, terms)
-    if (left > UNASKED_BYTES or unknown) and not arguments.yes and not _agreed(f"{in_words(left)}{rest}"):
+    require_space(folder, known)
+    if (known > UNASKED_BYTES or None in sizes) and not arguments.yes and not _agreed(amount):
         print("Nothing was downloaded.")
         return 1
     try:
@@ -99,7 +99,7 @@ def _download(arguments: argparse.Namespace) -> int:
     taken = [planned.file.path for planned in plans if not planned.digests]
     if taken:
         print(f"Taken as they came, since no digest is known: {', '.join(taken)}. They are recorded for the next time.")
-    print(f"{count} files in {folder}; `pdesurrogate datasets show {card.name}` says how to read them")
+    print(f"{_files(count)} in {folder}; `pdesurrogate datasets show {card.name}` says how to read them")
     return 0
 
 
@@ -123,25 +123,42 @@ def _get(planned: Planned, folder: Path, terms: Terms) -> int:
         return len(download(planned, folder, terms, progress))
 
 
-def _show(plans: list[Planned]) -> None:
+def _show(plans: list[Planned], card: Card) -> None:
+    from pdesurrogate.cli.tables import print_columns
     from pdesurrogate.data.downloads.checks import in_words
 
-    rows = [("FILE", "SIZE", "DIGEST", "STATE")]
+    rows = [("NAME", "FILE", "SIZE", "DIGEST", "STATE")]
     for planned in plans:
         if planned.bytes is not None:
             size = in_words(planned.bytes)
         else:
             size = "not known" if planned.about_bytes is None else f"about {in_words(planned.about_bytes)}"
-        digest = " and ".join(dict.fromkeys(digest.algorithm for digest in planned.digests)) or "not known"
+        digest = " and ".join(dict.fromkeys(digest.algorithm for digest in planned.digests))
+        if not digest:
+            digest = "not asked for" if planned.trouble and planned.file.hub is not None else "not known"
         state = _STATES[planned.state]
         if planned.state == "partial":
             state += f" ({in_words(planned.have)} there)"
-        rows.append((planned.file.path, size, digest, state))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    for row in rows:
-        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]))
+        name = card.name if planned.file.part is None else f"{card.name}-{planned.file.part}"
+        rows.append((name, planned.file.path, size, digest, state))
+    print_columns(rows)
+    if any(planned.left is None for planned in plans):
+        print(f"Not all sizes are known; the card of {card.name} says: {card.size}.")
     for trouble in dict.fromkeys(planned.trouble for planned in plans if planned.trouble):
         print(trouble, file=sys.stderr)
+
+
+def _amount(known: int, unknown: int) -> str:
+    from pdesurrogate.data.downloads.checks import in_words
+
+    if not unknown:
+        return in_words(known)
+    rest = f"{_files(unknown)} of unknown size"
+    return f"{in_words(known)} and {rest}" if known else rest
+
+
+def _files(count: int) -> str:
+    return f"{count} file{'' if count == 1 else 's'}"
 
 
 def _given(texts: list[str], files: tuple[PublishedFile, ...]) -> dict[str, str]:

@@ -8,6 +8,7 @@ Inside a wheel they lie under ``pdesurrogate/_resources``; an editable installat
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def card(name: str, directory: Path | None = None) -> Card:
     """
     known = {entry.name: entry for entry in cards(directory)}
     if name not in known:
-        raise ValueError(_unknown("data set", name, list(known)))
+        raise ValueError(unknown_name("data set", name, known))
     return known[name]
 
 
@@ -97,7 +98,7 @@ def recipe_path(name: str, directory: Path | None = None) -> Path:
                 f"Expected a data set with a recipe but {name!r} was published by others; "
                 f"`pdesurrogate datasets show {name}` says how to get it."
             )
-        raise ValueError(_unknown("recipe", name, [found.parent.name for found in directory.glob("*/recipe.yaml")]))
+        raise ValueError(unknown_name("recipe", name, [found.parent.name for found in directory.glob("*/recipe.yaml")]))
     return path
 
 
@@ -111,7 +112,7 @@ def config_path(name: str, directory: Path | None = None) -> Path:
     path = directory / f"{name}.yaml"
     if not path.is_file():
         known = [found.relative_to(directory).with_suffix("").as_posix() for found in directory.rglob("*.yaml")]
-        raise ValueError(_unknown("configuration", name, known))
+        raise ValueError(unknown_name("configuration", name, known))
     return path
 
 
@@ -136,15 +137,29 @@ def read_card(path: Path) -> Card:
     return Card(**{key: str(fields[key]) for key in keys}, text=parts[2].strip() + "\n", path=path)
 
 
+def unknown_name(what: str, name: str, known: Iterable[str], *, listed: Iterable[str] | None = None) -> str:
+    """Message for a name that is none.
+
+    Args:
+        what: that it should be a name of, in words.
+        name: that was given.
+        known: all right names.
+        listed: those that are shown where none is close; all by default.
+
+    Example:
+        >>> unknown_name("data set", "cfdbnch", ["cfdbench", "gpme"])
+        "Expected the name of a data set but got 'cfdbnch'. Did you mean cfdbench?"
+    """
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    shown = ", ".join(sorted(known if listed is None else listed)) or "none"
+    hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {shown}."
+    return f"Expected the name of a {what} but got {name!r}. {hint}"
+
+
 def _locate(package: Path, resource: str, checkout: str) -> Path:
     inside, beside = package / "_resources" / resource, package.parent / checkout
     for directory in (inside, beside):
         if directory.is_dir():
             return directory
     raise ValueError(f"Expected {inside} or {beside} but neither exists; reinstall the package, or work in a checkout.")
-
-
-def _unknown(what: str, name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(sorted(known)) or 'none'}."
-    return f"Expected the name of a {what} but got {name!r}. {hint}"

@@ -83,16 +83,30 @@ def folder_hash(folder: str | Path) -> str:
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
-def provenance(path: str | Path, class_path: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def provenance(
+    path: str | Path, class_path: str, options: Mapping[str, Any], files: Sequence[str | Path] = ()
+) -> dict[str, Any]:
     """Attributes ``source`` and ``content_hash`` of an archive made from one file, or from a folder of them.
 
     The hash covers the bytes of all files, the adapter's class path and its options, as a generated set's covers its
     recipe.
+
+    Args:
+        path: the file or folder.
+        class_path: of the adapter.
+        options: of the adapter.
+        files: what is read beside it, as the files that a mapping names; folders too, as Zarr stores are.
     """
-    digest = folder_hash(path) if Path(path).is_dir() else file_hash(path)
-    source = {"file": Path(path).name, "hash": digest, "adapter": class_path, "options": dict(options)}
+    source = {"file": Path(path).name, "hash": _digest(path), "adapter": class_path, "options": dict(options)}
+    if files:
+        listed = json.dumps([[Path(file).name, _digest(file)] for file in files])
+        source["files_hash"] = hashlib.sha256(listed.encode()).hexdigest()
     text = json.dumps(source, sort_keys=True)
     return {"source": text, "content_hash": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _digest(path: str | Path) -> str:
+    return folder_hash(path) if Path(path).is_dir() else file_hash(path)
 
 
 def _write(trajectories: Sequence[Trajectory], path: Path, attributes: dict[str, Any]) -> Iterator[int]:
@@ -160,7 +174,8 @@ def _require_uniform(trajectories: Sequence[Trajectory], split: str) -> Sequence
         if (other.context.mask is None) != (first.context.mask is None) or other.context.forcing is not None:
             raise ValueError(
                 "Expected a mask in all trajectories or in none, and no forcing, as archives do not store others, but "
-                f"trajectory {number} of split {split!r} has another. Read this set through its adapter."
+                f"trajectory {number} of split {split!r} has another. Read this set through its adapter, or without "
+                "its forcing where that is an option."
             )
     return trajectories
 

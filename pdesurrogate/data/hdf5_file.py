@@ -96,6 +96,7 @@ class Hdf5File:
             )
         self._heaps_checked = False
         self.groups: tuple[str, ...] = ()
+        self._known_groups: frozenset[str] = frozenset()
         self.arrays: dict[str, StoredArray] = {}
         self.others: dict[str, str] = {}
         with _explained(self.path):
@@ -107,13 +108,30 @@ class Hdf5File:
         Raises:
             ValueError: if there is no such object or an attribute is damaged.
         """
-        if name and name not in self.groups and name not in self.arrays and name not in self.others:
+        if name not in self._known_groups and name not in self.arrays and name not in self.others:
             raise ValueError(self.missing("group or array", name))
         self._check_heaps()
         with _explained(self.path, f" Attributes of {name or 'the root'!r} could not be read."):
             attributes = self._object(name).attrs
             kinds = {key: attributes.get_id(key).get_type().get_class() for key in attributes}
             return {key: _plain(attributes[key]) for key, kind in kinds.items() if kind in _PLAIN_KINDS}
+
+    def number(self, attribute: str, name: str = "") -> float | None:
+        """An attribute of a group or an array as one number, which it may be as text too; ``None`` if it is not there.
+
+        Raises:
+            ValueError: as `attributes`, and if it is something else.
+        """
+        value = self.attributes(name).get(attribute)
+        if value is None:
+            return None
+        try:
+            return float(value.item() if isinstance(value, np.ndarray) else value)
+        except (TypeError, ValueError, OverflowError) as error:
+            place = f"{name!r} of {self.path}" if name else f"the root of {self.path}"
+            raise ValueError(
+                f"Expected a number in the attribute {attribute!r} of {place} but found {str(value)[:80]!r}."
+            ) from error
 
     def dimensions(self, name: str) -> tuple[str | None, ...]:
         """Names of the axes of an array where dimension scales are attached, as netCDF-4 does; else ``None`` each.
@@ -171,7 +189,7 @@ class Hdf5File:
         Raises:
             ValueError: if there is no such group.
         """
-        if group not in self.groups:
+        if group not in self._known_groups:
             raise ValueError(self.missing("group", group))
         start = f"{group}/" if group else ""
         inside = [name[len(start) :] for name in (*self.groups, *self.arrays, *self.others) if name.startswith(start)]
@@ -215,6 +233,7 @@ class Hdf5File:
                 if len(groups) + len(self.arrays) > MOST_OBJECTS:
                     raise ValueError(f"Expected at most {MOST_OBJECTS} objects in {self.path} but there are more.")
         self.groups = tuple(groups)
+        self._known_groups = frozenset(groups)
         if declared > LARGEST_COMPRESSION * self._size + _SLACK:
             raise ValueError(
                 f"Expected what fits into {self._size} bytes, however compressed, but the arrays of {self.path} claim "
@@ -381,12 +400,12 @@ def _address(item: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Text as ``str``, arrays of one element as that element, arrays of text as lists."""
+    """Text as ``str``, arrays without axes as their element, arrays of text as lists."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, np.ndarray):
         if value.dtype.kind in "OS":
             texts = [_plain(entry) for entry in value.ravel().tolist()]
             return texts[0] if value.shape == () else texts
-        return value.item() if value.size == 1 and value.ndim == 0 else value
+        return value.item() if value.ndim == 0 else value
     return value.item() if isinstance(value, np.generic) else value

@@ -99,9 +99,9 @@ def write_well(
         The files, in the order of the splits; the statistics last.
 
     Raises:
-        ValueError: if trajectories have masks or forcings, or differ in shape within a split, which the layout does not
-            hold; an end of an axis is not stated; names cannot be stored; values are not finite; the directory holds
-            other files; or the disk is full.
+        ValueError: if trajectories have masks or forcings, differ in shape within a split, or are single frames, which
+            the layout does not hold; an end of an axis is not stated; names cannot be stored; values are not finite;
+            the directory holds other files, or a split that the source has not; or the disk is full.
     """
     metadata, directory = source.metadata, Path(directory)
     title = metadata.name if name is None else name
@@ -110,7 +110,8 @@ def write_well(
     files = {split: directory / "data" / SPLIT_FOLDERS[split] / f"{_file_name(title)}.hdf5" for split in members}
     for split, trajectories in members.items():
         _require_uniform(trajectories, split)
-        _require_ours(files[split])
+    for split, folder in SPLIT_FOLDERS.items():
+        _require_ours(directory / "data" / folder, files.get(split))
     counted = "train" if "train" in members else next(iter(members))
     moments = _Statistics(len(metadata.channels))
     done, total = 0, sum(map(len, members.values()))
@@ -364,7 +365,8 @@ def _ends(axis: str, stated: Any) -> Sides:
         return kinds[str(words[0]).upper()], kinds[str(words[1]).upper()]
     raise ValueError(
         f"Expected to be told what is at the ends of the axis {axis!r}, which is not periodic: "
-        f"boundaries={{{axis!r}: 'wall'}}, 'open', or one for the low and one for the high end; got {stated!r}."
+        f"'wall', 'open', or one for the low and one for the high end (boundaries={{{axis!r}: 'wall'}}, --boundary "
+        f"{axis}=wall); got {stated!r}."
     )
 
 
@@ -380,7 +382,7 @@ def _faces(metadata: Metadata, staggered: Literal["refuse", "centers"]) -> dict[
         listed = [metadata.channels[number].name for number in faces]
         raise ValueError(
             f"Expected values on nodes or in cells, as the layout knows no faces, but {listed} are on faces. Have them "
-            "taken to the centers of cells: staggered='centers'."
+            "taken to the centers of cells: staggered='centers', --staggered centers."
         )
     walled = [names[axis] for axis in faces.values() if metadata.grid.axes[axis].period is None]
     if walled:
@@ -394,12 +396,14 @@ def _faces(metadata: Metadata, staggered: Literal["refuse", "centers"]) -> dict[
 def _require_names(metadata: Metadata, fields: Sequence[_Field]) -> None:
     names = [*(field.name for field in fields), *metadata.parameters, *metadata.grid.axis_names]
     odd = [name for name in names if not name or "/" in name or name in (".", "..")]
-    taken = sorted(set(metadata.parameters) & {*_OF_ROOT, _WRITTEN_BY[0], "source_content_hash"})
+    taken = sorted(
+        set(metadata.parameters) & {*_OF_ROOT, _WRITTEN_BY[0], "source_content_hash", *metadata.channel_names}
+    )
     reserved = sorted(set(metadata.grid.axis_names) & {"time"})
     if odd or taken or reserved:
         raise ValueError(
-            f"Expected names that the layout can store, without '/', and other ones than those it uses itself, but got "
-            f"{[*odd, *taken, *reserved]}."
+            f"Expected names that the layout can store, without '/', other ones than those it uses itself, and other "
+            f"ones for parameters than for channels, but got {[*odd, *taken, *reserved]}."
         )
 
 
@@ -407,6 +411,8 @@ def _require_uniform(trajectories: Sequence[Trajectory], split: str) -> None:
     if not trajectories:
         raise ValueError(f"Expected at least one trajectory in split {split!r} but got none.")
     first = trajectories[0]
+    if len(first) < 2:
+        raise ValueError(f"Expected at least two frames, as readers of the layout do, but split {split!r} has one.")
     for number, trajectory in enumerate(trajectories):
         if trajectory.shape != first.shape:
             raise ValueError(
@@ -424,16 +430,19 @@ def _require_uniform(trajectories: Sequence[Trajectory], split: str) -> None:
             raise ValueError(f"Expected finite parameters but trajectory {number} of split {split!r} has others.")
 
 
-def _require_ours(path: Path) -> None:
-    """Nothing but what this module wrote is ever written over, and no two data sets are mixed."""
-    if not path.parent.is_dir():
+def _require_ours(folder: Path, path: Path | None) -> None:
+    """Nothing but what this module wrote is ever written over, and no two data sets are mixed.
+
+    ``path`` is the file that is to be written into this folder of a split, if one is.
+    """
+    if not folder.is_dir():
         return
-    others = sorted(file.name for file in path.parent.iterdir() if file.suffix in (".hdf5", ".h5") and file != path)
+    others = sorted(file.name for file in folder.iterdir() if file.suffix in (".hdf5", ".h5") and file != path)
     if others:
         raise ValueError(
-            f"Expected no other data in {path.parent} but found {', '.join(others[:3])}. Choose another directory."
+            f"Expected no other data in {folder} but found {', '.join(others[:3])}. Choose another directory."
         )
-    if not path.exists():
+    if path is None or not path.exists():
         return
     try:
         ours = Hdf5File(path).attributes().get(_WRITTEN_BY[0]) == _WRITTEN_BY[1]

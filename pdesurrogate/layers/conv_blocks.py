@@ -71,7 +71,9 @@ class JointConvolution(nn.Module):
 
     def forward(self, *parts: Tensor) -> Tensor:
         """Convolve tensors whose channels are together the input's, in that order."""
-        if len(parts) > 1 and sum(part.numel() for part in parts) < self.weight.numel():
+        # An exported program serves batches of any size, so there one sample decides.
+        batch = 1 if torch.compiler.is_exporting() else parts[0].shape[0]
+        if len(parts) > 1 and batch * sum(part.shape[1:].numel() for part in parts) < self.weight.numel():
             parts = (torch.cat([part.movedim(1, -1) for part in parts], dim=-1).movedim(-1, 1),)
         if len(parts) == 1:
             return self.convolve(pad(parts[0], self.padding), self.weight, self.bias, padding=self.zeros)

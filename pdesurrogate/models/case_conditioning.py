@@ -103,11 +103,12 @@ class CaseConditioned(CaseNetwork):
 
         Raises:
             ValueError: if their number is not that of the ranges, or one whose logarithm is taken is not positive. The
-                latter on the CPU alone: elsewhere it would wait for the device in every step, and the frames come out
-                NaN or infinite, which a rollout stops at.
+                latter on the CPU alone: elsewhere it would wait for the device in every step, and a compiled graph
+                cannot look at values; then the frames come out NaN or infinite, which a rollout stops at.
         """
         if parameters is not None and parameters.shape[-1:] == self.logarithmic.shape and self._any_logarithm:
-            if parameters.device.type == "cpu" and bool((parameters <= 0)[..., self.logarithmic].any()):
+            looks = parameters.device.type == "cpu" and not torch.compiler.is_compiling()
+            if looks and bool((parameters <= 0)[..., self.logarithmic].any()):
                 raise ValueError(
                     "Expected positive parameters where their logarithm is taken, as their ranges are, but some are "
                     "not; give ranges that begin at zero or below, or scale='linear'."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal, NamedTuple, Protocol
 
 import torch
@@ -11,14 +12,10 @@ from torch import Tensor, nn
 
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 from pdesurrogate.fields.trajectory import Context
+from pdesurrogate.simulators.finite_volumes import advance_in_parts, require_cfl_number
 from pdesurrogate.simulators.generation.protocols import Simulator
 from pdesurrogate.simulators.random_fields import GaussianRandomField, InitialCondition
 from pdesurrogate.simulators.reconstruction import face_values
-
-# Linear stability of two stages on limited linear reconstruction, where both axes count.
-LARGEST_CFL = 1.0
-# Cells that one thread works on at a time: what they need of fields fits into its cache, and calls still cost little.
-_CELLS_AT_ONCE = 2**16
 
 
 class Bathymetry(Protocol):
@@ -69,7 +66,8 @@ class ShallowWaterDiagnostics(NamedTuple):
     """What a run log shows of each trajectory; totals are integrals over the box, per density.
 
     Attributes:
-        cfl_number: largest ``time_step sum_i (|u_i| + c) / dx_i``; see `LARGEST_CFL`.
+        cfl_number: largest ``time_step sum_i (|u_i| + c) / dx_i``; stable up to
+            ``finite_volumes.LARGEST_CFL``.
         volume: of the water.
         discharge_x: total, volume length per time; ``discharge_y`` alike.
         discharge_y: see ``discharge_x``.
@@ -114,7 +112,8 @@ class ShallowWater2d(nn.Module):
         precision: of the computation; input of another precision is converted and the result converted back.
 
     Raises:
-        ValueError: for arguments outside these ranges, or a bottom that is not finite or of another shape.
+        ValueError: for arguments outside these ranges, time steps longer than rotation or friction takes, or a bottom
+            that is not finite or of another shape.
 
     Example:
         >>> lake = ShallowWater2d(16, 0.1, 5, length=1.0, bathymetry=GaussianHill(height=0.5, width=0.2))
@@ -145,14 +144,20 @@ class ShallowWater2d(nn.Module):
             raise ValueError(f"Expected an even resolution of at least 8 but got {resolution}.")
         positive = {"frame_interval": frame_interval, "length": length, "gravity": gravity, "dry_depth": dry_depth}
         for name, value in positive.items():
-            if not value > 0:
-                raise ValueError(f"Expected a positive {name} but got {value}.")
+            if not 0 < value < math.inf:
+                raise ValueError(f"Expected a finite positive {name} but got {value}.")
         if steps_per_frame < 1:
             raise ValueError(f"Expected at least one step per frame but got {steps_per_frame}.")
         if not drag >= 0:
             raise ValueError(f"Expected drag >= 0 but got {drag}.")
         if not math.isfinite(coriolis):
             raise ValueError(f"Expected a finite coriolis but got {coriolis}.")
+        for name, rate in (("drag", drag), ("coriolis", abs(coriolis))):
+            if rate * frame_interval / steps_per_frame > 1:
+                raise ValueError(
+                    f"Expected time steps of at most 1 / {name}, {1 / rate:.3g}, but got "
+                    f"{frame_interval / steps_per_frame:.3g}; use more steps_per_frame."
+                )
         self.resolution = resolution
         self.frame_interval = frame_interval
         self.steps_per_frame = steps_per_frame
@@ -236,16 +241,15 @@ class ShallowWater2d(nn.Module):
             ValueError: if the fields do not fit this solver's grid.
         """
         self._check(state)
-        at_once = max(1, _CELLS_AT_ONCE // self.resolution**2) if state.device.type == "cpu" else max(1, len(state))
-        later = []
-        for part in state.split(at_once):
-            # Inside, the batch comes last: shifts along either axis then move long contiguous pieces.
-            cells = part.to(self.dtype).permute(1, 2, 3, 0).contiguous()
-            for _ in range(steps):
-                twice = self._forward(self._forward(cells))
-                cells = twice.lerp_(cells, 0.5)
-            later.append(cells.permute(3, 0, 1, 2).to(state.dtype))
-        return torch.cat(later)
+        return advance_in_parts(partial(self._advance, steps=steps), state)
+
+    def _advance(self, state: Tensor, steps: int) -> Tensor:
+        # Inside, the batch comes last: shifts along either axis then move long contiguous pieces.
+        cells = state.to(self.dtype).permute(1, 2, 3, 0).contiguous()
+        for _ in range(steps):
+            twice = self._forward(self._forward(cells))
+            cells = twice.lerp_(cells, 0.5)
+        return cells.permute(3, 0, 1, 2).contiguous().to(state.dtype)
 
     def to_primitive(self, state: Tensor) -> Tensor:
         """Depth and velocity, `primitive_channels`, of states ``(..., 3, x, y)`` on any number of cells."""
@@ -286,13 +290,7 @@ class ShallowWater2d(nn.Module):
                 f"Expected depths >= 0 but trajectory {driest} of the batch has {float(found.least_depth[driest]):.3g};"
                 f" use a time step at which the CFL number, {float(found.cfl_number[driest]):.3g}, stays below 1/2."
             )
-        fastest = int(found.cfl_number.argmax())
-        cfl = float(found.cfl_number[fastest])
-        if not cfl <= LARGEST_CFL:
-            raise ValueError(
-                f"Expected a CFL number of at most {LARGEST_CFL:g} but trajectory {fastest} of the batch has {cfl:.3g};"
-                f" use time steps of at most {LARGEST_CFL / cfl * self.time_step:.3g} in place of {self.time_step:.3g}."
-            )
+        require_cfl_number(found.cfl_number, self.time_step)
 
     def _forward(self, cells: Tensor) -> Tensor:
         """One explicit Euler step of ``(3, x, y, batch)``."""

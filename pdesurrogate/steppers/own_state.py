@@ -22,12 +22,14 @@ class OwnState:
 
         Args:
             given: latest frames; each that is the one given last goes on from the state behind it.
-            brought: makes states of the others.
+            brought: makes states of the others; not called if there is none.
         """
         if self._latest is None or self._latest[0].shape != given.shape:
             return brought()
         frame, state = (each.to(given.device) for each in self._latest)
         own = (frame == given).flatten(1).all(1)
+        if bool(own.all()):
+            return state
         return torch.where(own.reshape(-1, *(1,) * (state.ndim - 1)), state, brought())
 
     def keep(self, frame: Tensor, state: Tensor) -> None:

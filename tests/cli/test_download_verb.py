@@ -6,14 +6,19 @@ import argparse
 import hashlib
 import io
 import json
+import shutil
+import socket
 import sys
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 from file_host import file_host
 
 from pdesurrogate.cli import download as verb
 from pdesurrogate.data.catalog import card
+from pdesurrogate.data.downloads.checks import SPARE_BYTES
+from pdesurrogate.data.downloads.hub import ask_hub
 
 DATA = bytes(range(256)) * 64
 
@@ -86,18 +91,19 @@ def flows(host, tmp_path, monkeypatch):
 
 
 def table(text):
-    """Rows by file."""
-    return {line.split("  ")[0]: line for line in text.splitlines()}
+    """Rows by file, or by their first words."""
+    rows = [line.split(maxsplit=2) for line in text.splitlines()]
+    return {row[1] if row[0].startswith("my_flows") else row[0]: " ".join(row) for row in rows}
 
 
 def test_a_dry_run_shows_sizes_and_downloads_nothing(host, flows, capsys):
     before = sorted(flows.rglob("*"))
     assert run("my-flows", "--dry-run") == 0
     rows = table(capsys.readouterr().out)
-    assert list(rows)[:4] == ["FILE", "cavity.zip", "tube.mat", "dam.mat"]
-    assert rows["tube.mat"].split() == ["tube.mat", "16.4", "kB", "sha256", "to", "download"]
+    assert list(rows)[:4] == ["NAME", "cavity.zip", "tube.mat", "dam.mat"]
+    assert rows["tube.mat"].split() == ["my_flows-tube", "tube.mat", "16.4", "kB", "sha256", "to", "download"]
     assert "not known" in rows["dam.mat"]
-    assert "to download into my_flows" in list(rows)[-1]
+    assert "to download into my_flows" in list(rows.values())[-1]
     assert host.count("GET") == 0
     assert sorted(flows.rglob("*")) == before
 
@@ -106,7 +112,7 @@ def test_a_part_comes_unpacked_and_a_second_run_checks_it(host, flows, capsys):
     assert run("My_Flows_Cavity") == 0
     assert (flows / "my_flows/cavity/case0000/u.npy").read_bytes() == DATA
     out = capsys.readouterr().out
-    assert "1 files in my_flows" in out
+    assert "1 file in my_flows" in out
     assert "as they came" not in out
     assert run("my-flows-cavity") == 0
     assert "unpacked, to check" in capsys.readouterr().out
@@ -165,7 +171,7 @@ def test_sizes_that_nobody_states_are_asked_for(host, flows):
     host.files["/dam.mat"].length = "none"
     listing = flows / "datasets/my_flows/files.yaml"
     listing.write_text(json.dumps([{"path": "dam.mat", "url": f"{host.address}/dam.mat"}]))
-    with pytest.raises(ValueError, match="1 of unknown size"):
+    with pytest.raises(ValueError, match="1 file of unknown size"):
         run("my-flows", "--accept-unverified")
     assert run("my-flows", "--accept-unverified", "--yes") == 0
 
@@ -216,13 +222,51 @@ def test_published_sets_without_addresses_say_how_to_get_them(name, capsys):
     assert section in card(name).text
 
 
-def test_a_hub_out_of_reach_still_shows_what_is_known(tmp_path, capsys, monkeypatch):
+def test_a_dry_run_without_the_hubs_client_still_shows_what_is_known(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert run("cfdbench-cylinder", "--dry-run") == 0
     captured = capsys.readouterr()
-    assert captured.out.count("about") == 3
+    assert captured.out.count("about") == captured.out.count("not asked for") == 3
     assert "12 GB to download" in captured.out
-    assert captured.err.count("pip install") == 3
+    assert captured.err.count("pip install") == 1
     with pytest.raises(ValueError, match="huggingface_hub"):
         run("cfdbench-cylinder", "--yes")
+
+
+def test_a_dry_run_without_a_network_ends_at_once(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setattr(
+        "pdesurrogate.data.downloads.sets.ask_hub", lambda hub: ask_hub(hub, endpoint=address, timeout=1.0)
+    )
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail(f"waited {seconds} s"))
+    assert run("cfdbench-cavity", "--dry-run") == 0
+    captured = capsys.readouterr()
+    assert "cfdbench-cavity  cavity.zip  about 786 MB  not asked for  to download" in captured.out
+    assert "no digests could be asked for" in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_files_have_to_fit_before_the_first_is_begun(host, flows, monkeypatch):
+    listing = flows / "datasets/my_flows/files.yaml"
+    entry = {"bytes": len(DATA), "sha256": sha256(DATA)}
+    names = ("a.mat", "b.mat")
+    listing.write_text(json.dumps([{"path": name, "url": host.serve(f"/{name}", DATA), **entry} for name in names]))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=SPARE_BYTES + 2 * len(DATA) - 1))
+    with pytest.raises(ValueError, match="free space"):
+        run("my-flows")
+    assert host.asked == []
+    assert not (flows / "my_flows").exists()
+
+
+def test_unknown_sizes_are_counted_and_the_card_is_quoted(host, flows, capsys):
+    host.files["/dam.mat"].length = "none"
+    listing = flows / "datasets/my_flows/files.yaml"
+    listing.write_text(json.dumps([{"path": "dam.mat", "url": f"{host.address}/dam.mat"}]))
+    assert run("my-flows", "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert "Not all sizes are known; the card of my_flows says: 1 MB." in out
+    assert "\n1 file of unknown size to download into my_flows" in out

@@ -13,7 +13,7 @@ import torch
 from pdesurrogate.data.adapters.cfdbench import CfdBench
 from pdesurrogate.data.adapters.cfdbench.published import NUMBERED_SUBSETS
 from pdesurrogate.data.archive import Archive, ArchiveWriter
-from pdesurrogate.data.cfdbench_tree import cell_velocity, write_cfdbench_tree
+from pdesurrogate.data.cfdbench_tree import write_cfdbench_tree
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 
 FAKE = Path(__file__).parents[3] / "shared" / "golden" / "cfdbench_fake"
@@ -251,17 +251,6 @@ def test_velocities_that_are_in_cells_already_are_written_as_they_are(tmp_path):
     wanted = data.trajectories("test")[1].read()
     np.testing.assert_array_equal(np.load(first / "u.npy"), wanted[:, 0].transpose(1, 2).double().numpy())
     np.testing.assert_array_equal(np.load(first / "v.npy"), wanted[:, 1].transpose(1, 2).double().numpy())
-
-
-def test_nothing_passes_walls_and_what_leaves_is_what_entered():
-    u, v = flow(3, "tube", (0.5, 0.25))
-    centers, _ = cell_velocity(u[:, :-1], v[..., :-1], (0.5, 0.25), "outlet")
-    passing = (2 * centers[:, -1] - u[:, -2]).sum(-1)
-    torch.testing.assert_close(passing, u[:, 0].sum(-1))
-    closed, _ = cell_velocity(u[:, :-1], v[..., :-1], (0.5, 0.25), "wall")
-    torch.testing.assert_close(closed[:, -1], u[:, -2] / 2)
-    with pytest.raises(ValueError, match="'wall' or an 'outlet'"):
-        cell_velocity(u, v, (1.0, 1.0), "inlet")
 
 
 def files_of(folder):

@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as arrays
 from pdesurrogate.data import hdf5_file
 from pdesurrogate.data.hdf5_file import Hdf5File
 
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def written(path: Path, **datasets: object) -> Path:
@@ -167,6 +167,26 @@ def test_netcdf_dimensions_are_named(tmp_path):
 def test_wrong_requests_say_what_is_there(example, name, selection, message):
     with pytest.raises(ValueError, match=message):
         Hdf5File(example).read(name, selection)
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(2, 2.0), (0.5, 0.5), ("1e-3", 1e-3), (np.array([7], np.int16), 7.0), (np.bytes_(b"0.25"), 0.25)],
+)
+def test_attributes_are_numbers_in_whatever_form(tmp_path, value, number):
+    with h5py.File(written(tmp_path / "a.h5", u=np.zeros(2)), "r+") as file:
+        file["u"].attrs["nu"] = value
+    file = Hdf5File(tmp_path / "a.h5")
+    assert file.number("nu", "u") == number
+    assert file.number("nu") is None
+
+
+@pytest.mark.parametrize("value", ["high", np.zeros(2), np.zeros(0)])
+def test_attributes_that_are_no_number_are_named(tmp_path, value):
+    with h5py.File(written(tmp_path / "a.h5", u=np.zeros(2)), "r+") as file:
+        file["u"].attrs["nu"] = value
+    with pytest.raises(ValueError, match=r"a number in the attribute 'nu' of 'u' of .*a\.h5"):
+        Hdf5File(tmp_path / "a.h5").number("nu", "u")
 
 
 def test_wrong_groups_say_what_is_there(example):

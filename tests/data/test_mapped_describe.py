@@ -83,6 +83,36 @@ def test_components_and_velocities_are_told(tmp_path):
     assert [channel["name"] for channel in values["channels"]] == ["velocity_x", "velocity_y", "density"]
 
 
+def test_what_a_user_has_to_decide_stands_in_comments(tmp_path):
+    points = (np.arange(8) + 0.5) / 4
+    data = xr.Dataset(
+        {
+            "u": (("sample", "time", "x", "y"), np.ones((3, 5, 8, 4), "f4")),
+            "nu": ("sample", [0.1, 0.2, 0.3]),
+            "drag": ((), 0.5),
+            "sample": ("sample", [0, 1, 2]),
+        },
+        {"x": points, "y": [0.0, 0.1, 0.5, 1.0]},
+        attrs={"Re": 100, "note": "words"},
+    )
+    data.to_netcdf(tmp_path / "my run.nc")
+    text = describe(tmp_path / "my run.nc")
+    assert f"# Save it as {tmp_path / 'my_run.yaml'}, then:\n#   pdesurrogate datasets convert {tmp_path}" in text
+    (told,) = [line for line in text.splitlines() if line.startswith("# parameters")]
+    chosen = yaml.safe_load(told.removeprefix("# ").split("  #")[0])
+    assert set(chosen["parameters"]) == {"nu", "drag", "Re"}
+    assert "x: {dimension: x}  # add period: 2 if it is periodic" in text
+    assert "y: {dimension: y}  # add period: LENGTH, or bounds" in text
+    values = proposed(text) | chosen
+    values["axes"]["x"]["period"] = 2
+    adapter = MappedFiles(values, root=tmp_path)
+    rows = [member.context.parameters.tolist() for member in adapter.trajectories("train")]
+    order = [adapter.metadata.parameters.index(name) for name in ("nu", "drag", "Re")]
+    assert [[row[place] for place in order] for row in rows] == [
+        pytest.approx([nu, 0.5, 100]) for nu in (0.1, 0.2, 0.3)
+    ]
+
+
 def test_folders_are_described_by_their_first_file(tmp_path):
     (tmp_path / "runs").mkdir()
     for number in (10, 9):
@@ -124,3 +154,5 @@ def test_long_files_are_cut(tmp_path):
     text = describe(tmp_path / "a.h5")
     assert "and 40 more" in text
     assert max(map(len, text.splitlines())) < 200
+    names = [channel["name"] for channel in proposed(text)["channels"]]
+    assert len(set(names)) == len(names) == 60  # in groups of their own

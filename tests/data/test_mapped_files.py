@@ -16,7 +16,7 @@ import xarray as xr
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layouts_mapped import NAMED, SIZES, UNNAMED, coordinates, flow, mapping, write
+from layouts_mapped import AXES, NAMED, SIZES, UNNAMED, coordinates, flow, mapping, write
 
 from pdesurrogate.data.adapters.base import Adapter
 from pdesurrogate.data.adapters.mapped.adapter import MappedFiles
@@ -208,6 +208,19 @@ def test_components_of_one_array_are_channels(tmp_path):
     assert torch.equal(trajectory.read(), exact[:, [5, 2, 3, 0]])
     assert trajectory.times.tolist() == pytest.approx([2.0, 2.1, 2.2, 2.3, 2.4])
     assert trajectory.context.coordinates[1].tolist() == [-1.0, -0.5, 0.0, 0.5]
+
+
+@pytest.mark.parametrize(("axis", "points", "units"), [
+    ({"start": 0.25, "period": 3}, [0.25, 0.75, 1.25, 1.75, 2.25, 2.75], "1"),
+    ({"spacing": 2}, [0.0, 2.0, 4.0, 6.0, 8.0, 10.0], "1"),
+    ({"period": 3}, [0.0, 0.5, 1.0, 1.5, 2.0, 2.5], "km"),
+])  # fmt: skip
+def test_points_of_the_mapping_take_the_place_of_stored_ones_with_their_units(tmp_path, axis, points, units):
+    with h5py.File(write(tmp_path, "netCDF-4", FIELDS), "r+") as file:
+        file["x"].attrs["units"] = "km"
+    adapter = MappedFiles(mapping("flow.nc", axes={**AXES, "x": {"dimension": "x", **axis}}), root=tmp_path)
+    assert adapter.trajectories("train")[0].context.coordinates[0].tolist() == points
+    assert adapter.metadata.grid.axes[0].units == units
 
 
 def test_parameters_come_from_the_mapping_arrays_or_attributes(tmp_path):
@@ -424,8 +437,13 @@ BAD_CONTENT = [
     (axes(coordinate="even"), "increasing or decreasing"),
     (axes(coordinate="none"), "Give coordinate: NAME"),
     (axes(bounds=[0, 1]), "within the bounds"),
+    (axes(coordinate="none", spacing=0.3, bounds=[0, 0.5]), "within the bounds .* those of the mapping run from 0 to"),
+    (altered(axes={**AXES, "x": {"dimension": "x", "period": 1.5}}), "a period 3 along 'x'"),
+    (altered(axes={**AXES, "x": {"dimension": "x", "period": 360}}), "a period 3 along 'x'.* other units"),
+    (altered(axes={**AXES, "x": {"dimension": "x", "period": 3, "spacing": 0.1}}), "a period 0.6 along 'x'"),
     (axes(period=1.5), "within one period"),
     (axes(coordinate="none", spacing=0.0), "spacing > 0"),
+    (altered(time={"dimension": "time", "start": 0}), "start 2, as stored"),
     (axes(dimension="x"), "different dimensions"),
     (altered(trajectory=None), "'run' .* to be time, an axis, trajectory or in the channel's index"),
     (altered(trajectory="runs"), "dimension that is there but got 'runs'. Did you mean run"),
@@ -477,6 +495,7 @@ def test_files_that_differ_are_refused(tmp_path):
         ("slower", data.assign_coords(time=data.time * 2), "0.25 apart as in the first file"),
         ("scaled", data.assign(p=data.p.assign_attrs(units="hPa")), "'pressure' in '1' as in .* has it in 'hPa'"),
         ("later", data.assign_coords(time=data.time.assign_attrs(units="s")), "'time' in '1' as in .* has it in 's'"),
+        ("longer", data.assign_coords(x=data.x.assign_attrs(units="km")), "'x' in '1' as in .* has it in 'km'"),
         ("other", data.rename(p="q"), "variable that is there but got 'p'"),
     ):
         change.to_netcdf(tmp_path / f"{name}.nc")

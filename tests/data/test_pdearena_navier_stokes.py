@@ -185,6 +185,32 @@ def test_published_statistics(conditioned, folder, tmp_path):
         PdeArenaNavierStokes(tmp_path / "own").published_statistics()
 
 
+def test_velocity_at_centers_is_the_mean_of_both_faces_and_the_last_is_a_wall(folder, fields):
+    adapter = PdeArenaNavierStokes(folder, velocity="centers")
+    assert {channel.location for channel in adapter.metadata.channels} == {"cell"}
+    read = adapter.trajectories("val")[0].read(1, 4).numpy()
+    stored = {name: values[0, 1:4] for name, values in fields["valid", 415574].items()}
+    assert np.array_equal(read[:, 0], stored["u"].astype(np.float32))
+    for i in range(NX):
+        behind = stored["vx"][:, i + 1] if i + 1 < NX else 0.0
+        assert read[:, 1, i] == pytest.approx((stored["vx"][:, i] + behind) / 2, abs=1e-6)
+    for j in range(NY):
+        behind = stored["vy"][:, :, j + 1] if j + 1 < NY else 0.0
+        assert read[:, 2, :, j] == pytest.approx((stored["vy"][:, :, j] + behind) / 2, abs=1e-6)
+    with pytest.raises(ValueError, match="velocity on faces, of which statistics were published"):
+        adapter.published_statistics()
+
+
+def test_files_that_do_not_say_their_split_are_named(folder):
+    (path,) = folder.glob("*_valid_*")
+    (folder / f"._{path.name}").write_bytes(b"left behind by a copy")
+    path.rename(folder / "NavierStokes2D_vaild_415574_0.50000.h5")
+    with pytest.warns(UserWarning, match=r"Left out 1 files .*no word says the split: NavierStokes2D_vaild_") as seen:
+        adapter = PdeArenaNavierStokes(folder)
+    assert len(seen) == 1
+    assert adapter.splits == ("train", "test")
+
+
 def test_only_the_frames_that_are_asked_for_are_read(folder, monkeypatch):
     adapter = PdeArenaNavierStokes(folder, stride=2)
     read = []
@@ -258,7 +284,7 @@ def test_bad_trajectories_are_named_or_skipped(folder):
         adapter.trajectories("train")[0].read(2, 4)
     with pytest.raises(ValueError, match=r"frame 6 of trajectory 1 of .*train_197910.* holds NaN"):
         adapter.trajectories("train")[3].read(5)
-    with pytest.warns(UserWarning, match=r"2 trajectories were left out.*97373.*zeros.*; .*197910.*NaN") as seen:
+    with pytest.warns(UserWarning, match=r"Went on without .*97373.*zeros in stored frame 6; .*197910.*NaN") as seen:
         skipping = PdeArenaNavierStokes(folder, skip_bad_trajectories=True)
     assert len(seen) == 1
     assert [left.name.rsplit("/")[-1] for left in skipping.left_out] == [

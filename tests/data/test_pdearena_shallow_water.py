@@ -35,9 +35,18 @@ FRAMES, ROWS, COLUMNS = 6, 6, 8
 RUNS = {"train": 4, "valid": 1, "test": 2}
 
 
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """Written once: netCDF takes its time."""
+    root = tmp_path_factory.mktemp("published")
+    return root, write_speedy_tree(root, RUNS, FRAMES, ROWS, COLUMNS)
+
+
 @pytest.fixture
-def written(tmp_path):
-    return write_speedy_tree(tmp_path / "tree", RUNS, FRAMES, ROWS, COLUMNS)
+def written(tmp_path, published):
+    root, runs = published
+    shutil.copytree(root, tmp_path / "tree")
+    return {tmp_path / "tree" / folder.relative_to(root): fields for folder, fields in runs.items()}
 
 
 @pytest.fixture
@@ -308,6 +317,48 @@ def test_packed_values_are_unpacked(tree):
     assert bool((PdeArenaShallowWater(tree).trajectories("val")[0].read()[:, 0] == 12.5).all())
 
 
+def test_values_that_were_never_written_are_refused(tree):
+    """netCDF leaves 9.97e36 there, and need not say so."""
+    (path,) = (tree / "valid").rglob("*.nc")
+
+    def rewrite_without_last(file):
+        old, new = file["v"], file.createVariable("new", "f4", file["v"].dimensions, zlib=True)
+        new[:-1] = old[:-1]
+        new[FRAMES - 1, 0, 0, 0] = 1.0
+        file.renameVariable("v", "old")
+        file.renameVariable("new", "v")
+
+    change_run(path, rewrite_without_last)
+    trajectory = PdeArenaShallowWater(tree).trajectories("val")[0]
+    assert trajectory.read(0, FRAMES - 1).isfinite().all()
+    with pytest.raises(ValueError, match=r"'v' of .* has missing ones \(.*9\.96921e\+36\) in frames 5 to 5"):
+        trajectory.read(FRAMES - 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("scale_factor", "half", "a number in the attribute 'scale_factor' of 'u' .*found 'half'"),
+        ("scale_factor", np.zeros(0), "a number in the attribute 'scale_factor'"),
+        ("scale_factor", 0.0, "finite scale_factor and add_offset of 'u' .*not 0, but got 0 and 0"),
+        ("add_offset", np.nan, "finite scale_factor and add_offset of 'u' .*but got 1 and nan"),
+        ("missing_value", "none", "a number in the attribute 'missing_value'"),
+    ],
+)
+def test_packing_that_says_nothing_is_refused(tmp_path, name, value, message):
+    path = write_speedy_run(tmp_path / "train" / "run0001", speedy_fields(0, 3, 4, 6))
+    rewrite(path, lambda file: file["u"].attrs.__setitem__(name, value))
+    with pytest.raises(ValueError, match=message):
+        PdeArenaShallowWater(tmp_path)
+
+
+def test_a_wrong_option_is_told_whether_or_not_bad_runs_are_skipped(tree, shards):
+    with pytest.raises(ValueError, match=r"no frame_interval, as .*run0001"):
+        PdeArenaShallowWater(tree, frame_interval=6.0, skip_bad_trajectories=True)
+    with pytest.raises(ValueError, match=r"positive frame_interval in hours, as converted files like .*train_0"):
+        PdeArenaShallowWater(shards, skip_bad_trajectories=True)
+
+
 def test_bad_runs_are_named_or_skipped(tree):
     paths = sorted((tree / "train").rglob("*.nc"))
     change_run(paths[0], lambda file: file["u"].__setitem__((FRAMES - 1, 0, 2, 3), -999999.0))
@@ -325,7 +376,7 @@ def test_bad_runs_are_named_or_skipped(tree):
         if name in bad:
             with pytest.raises(ValueError, match=rf"(?s){name}.*({bad[name]})|({bad[name]}).*{name}"):
                 trajectory.read()
-    with pytest.warns(UserWarning, match="3 trajectories were left out"):
+    with pytest.warns(UserWarning, match=r"(?s)Went on without .*cannot be read.*zeros in stored frame 5"):
         skipping = PdeArenaShallowWater(tree, skip_bad_trajectories=True)
     assert {left.name for left in skipping.left_out} == set(bad)
     assert len(skipping.trajectories("train")) == 1

@@ -103,6 +103,15 @@ def test_viscosities_are_stated_or_asked_for(tmp_path):
         PdeBenchCompressible(path, shear_viscosity=float("nan"), bulk_viscosity=0.0)
 
 
+def test_attributes_may_be_arrays_of_one_number_as_netcdf_libraries_write_them(tmp_path):
+    stated = {"eta": np.array([0.02]), "zeta": np.array([0.03]), "M": np.array([0.4])}
+    adapter = PdeBenchCompressible(write_compressible(tmp_path, "2D_CFD_periodic.hdf5", attributes=stated))
+    assert adapter.trajectories("train")[0].context.parameters[:3].tolist() == pytest.approx([0.02, 0.03, 0.4])
+    two = write_compressible(tmp_path, "2D_periodic.hdf5", attributes={"eta": np.zeros(2), "zeta": 0.01})
+    with pytest.raises(ValueError, match=r"attribute 'eta' of the root of .* but found '\[0. 0.\]'"):
+        PdeBenchCompressible(two)
+
+
 def test_attribute_and_name_must_agree(tmp_path):
     path = write_compressible(tmp_path, attributes={"eta": 0.1, "zeta": 0.01, "M": 0.1})
     with pytest.raises(ValueError, match=r"attribute of .* says 0\.1 and its name 0\.01"):

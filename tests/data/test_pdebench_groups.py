@@ -11,6 +11,7 @@ from layouts_pdebench import GROUPS, dam_radius, group_values, write_groups
 
 from pdesurrogate.data.adapters.base import Adapter
 from pdesurrogate.data.adapters.pdebench import PdeBenchGroups
+from pdesurrogate.data.adapters.pdebench.configuration import configuration
 from pdesurrogate.data.archive import Archive
 from pdesurrogate.data.convert import convert
 
@@ -147,9 +148,12 @@ def set_config(group, text):
         pytest.param(set_config("0002", "sim:\n  gravity: high\n"), "a number for 'gravity'", id="text for a number"),
         pytest.param(set_config("0002", "sim:\n  gravity: [1\n"), "cannot be parsed", id="no YAML"),
         pytest.param(set_config("0002", "sim:\n  - 1\n"), "names and values", id="a list"),
+        pytest.param(
+            set_config("0002", f"sim:\n  gravity: 0x{'f' * 400}\n"), "a number for 'gravity'", id="long number"
+        ),
         pytest.param(set_config("0002", "sim:\n  gravity: 1.0\n"), "that of '0002' states", id="fewer parameters"),
         pytest.param(
-            set_config("0002", "sim:\n  gravity: !!python/object/apply:os.getcwd []\n"), "cannot be parsed", id="code"
+            set_config("0002", "sim:\n  gravity: !!python/object/apply:os.getcwd []\n"), "a number for", id="code"
         ),
     ],
 )
@@ -185,3 +189,24 @@ def test_truncated_files_are_refused(tmp_path, share):
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(ValueError, match="truncated"):
         PdeBenchGroups(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: " + "[" * 100_000, "at most 32 levels"),
+        ("- " * 20_000 + "x", "names and values"),
+        ("a:\n" + "".join(" " * level + "a:\n" for level in range(1, 60)), "at most 32 levels"),
+        ("a: *never", None),
+        ("a0: &a0 {x: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [{f'*a{n - 1}, ' * 9}]}}\n" for n in range(1, 30)), None),
+        ("a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{f'*a{n - 1}, ' * 9}]\n" for n in range(1, 30)), None),
+    ],
+    ids=["brackets", "dashes", "indents", "unknown alias", "merged mappings", "aliases"],
+)
+def test_configurations_that_would_not_end_are_gone_through_or_refused(text, message):
+    """PyYAML ends the process at the first, and fills all memory with the last two."""
+    if message is None:
+        assert set(configuration(text, what="it").values()) == {"[...]"}
+    else:
+        with pytest.raises(ValueError, match=message):
+            configuration(text, what="it")

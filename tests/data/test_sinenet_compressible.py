@@ -63,8 +63,9 @@ def test_values_places_and_times(folder, batches):
     # Every fourth center of a grid that is four times as fine: half a fine cell from the corner.
     assert torch.allclose(x, (torch.arange(NX) + 0.125) / NX)
     assert torch.allclose(y, (torch.arange(NY) + 0.125) / NY)
-    assert first.times.tolist() == pytest.approx([0.05 * k for k in range(FRAMES)], abs=1e-7)
-    assert adapter.metadata.frame_interval == pytest.approx(0.05)
+    # Without the round-off of single precision.
+    assert first.times.tolist() == [0.05 * k for k in range(FRAMES)]
+    assert adapter.metadata.frame_interval == 0.05
     assert adapter.metadata.channel_names == ("density", "pressure", "velocity_x", "velocity_y")
     assert [axis.period for axis in adapter.metadata.grid.axes] == [1.0, 1.0]
     assert adapter.metadata.parameters == ("shear_viscosity", "bulk_viscosity", "mach", "gamma")
@@ -178,7 +179,7 @@ def test_trajectories_that_the_solver_gave_up_are_named_or_skipped(folder):
         adapter.trajectories("train")[4].read()
     with pytest.raises(ValueError, match=r"frame 5 of trajectory 1 of group test/30001 .*NaN"):
         adapter.trajectories("test")[1].read()
-    with pytest.warns(UserWarning, match="3 trajectories were left out") as seen:
+    with pytest.warns(UserWarning, match=r"Went on without .*10001.*zeros in stored frame 4; .*30001.*NaN") as seen:
         skipping = SineNetCompressible(folder, skip_bad_trajectories=True)
     assert len(seen) == 1
     assert [left.name.split(" of ")[:2] for left in skipping.left_out] == [
@@ -195,7 +196,7 @@ def test_sets_of_nothing_but_bad_trajectories_are_refused(tmp_path, batches):
     zeros = dict.fromkeys(NAMES, np.zeros((2, FRAMES, NX, NY, 1)))
     write_compressible(tmp_path, "train", {"10001": zeros})
     with (
-        pytest.warns(UserWarning, match="2 trajectories were left out"),
+        pytest.warns(UserWarning, match="Went on without"),
         pytest.raises(ValueError, match="at least one whole trajectory"),
     ):
         SineNetCompressible(tmp_path, skip_bad_trajectories=True)

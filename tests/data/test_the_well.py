@@ -247,6 +247,15 @@ def test_masks_that_mark_nothing_are_told_and_can_be_overruled(example):
     assert axes[1].period is None
 
 
+def test_axes_that_are_told_to_be_periodic_change_no_others(example):
+    around = (["x"], "PERIODIC", ends("x", 0, -1), {})
+    folder = with_conditions(example[0], around, (["y"], "PERIODIC", ends("y"), {}))
+    assert all(axis.period is not None for axis in TheWell(folder, periodic=["y"]).metadata.grid.axes)
+    folder = with_conditions(example[0], around, (["y"], "WALL", ends("y", 0, -1), {}))
+    with pytest.raises(ValueError, match=r"'condition_1' of .* marks ends of \['y'\] as WALL; leave them out"):
+        TheWell(folder, periodic=["y"])
+
+
 @pytest.mark.parametrize(
     ("conditions", "message"),
     [

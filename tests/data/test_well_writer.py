@@ -106,7 +106,7 @@ def data_sets(draw):
     return InMemory(metadata, noise(count, frames, len(channels), *sizes, seed=seed), contexts)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(source=data_sets(), storage=st.sampled_from(["contiguous", "frames"]))
 def test_what_was_written_comes_back(tmp_path_factory, source, storage):
     folder = tmp_path_factory.mktemp("well")
@@ -245,6 +245,11 @@ def test_nothing_of_others_is_written_over(flow, tmp_path):
     path, *_ = write_well(flow, tmp_path / "well", boundaries={"y": "wall"})
     with pytest.raises(ValueError, match=r"Expected no other data in .* but found flow\.hdf5"):
         write_well(flow, tmp_path / "well", name="other", boundaries={"y": "wall"})
+    alone = write_archive(
+        tmp_path / "alone", FLOW, {"train": noise(4, 6, 3, 8, 5)}, coordinates=POINTS, parameters=(1.0,)
+    )
+    with pytest.raises(ValueError, match=r"no other data in .*valid but found flow\.hdf5"):
+        write_well(alone, tmp_path / "well", boundaries={"y": "wall"})  # would be read with another's validation data
     path.write_bytes(b"something else")
     with pytest.raises(ValueError, match="Expected a file that was written here before"):
         write_well(flow, tmp_path / "well", boundaries={"y": "wall"})
@@ -300,6 +305,15 @@ ON_LINE = Context((torch.arange(4.0) / 4,))
         (
             InMemory(LINE, [noise(3, 1, 4), noise(2, 1, 4)], [ON_LINE, ON_LINE]),
             "Expected trajectories of one shape in split 'train', as a file holds, but number 1",
+        ),
+        (InMemory(LINE, [noise(1, 1, 4)], [ON_LINE]), "at least two frames.*split 'train' has one"),
+        (
+            InMemory(
+                Metadata("twice", LINE.grid, (Channel("u"),), 1.0, ("u",)),
+                [noise(3, 1, 4)],
+                [ON_LINE._replace(parameters=torch.ones(1))],
+            ),
+            r"other ones for parameters than for channels, but got \['u'\]",
         ),
         (InMemory(LINE, [noise(3, 1, 4) / 0], [ON_LINE]), "frame 0 of trajectory 0 of line holds NaN or infinity"),
         (

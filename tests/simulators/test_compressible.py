@@ -10,8 +10,9 @@ import torch
 from pdesurrogate.data.archive import Archive
 from pdesurrogate.data.catalog import recipe_path
 from pdesurrogate.evaluation.baselines import coarse_solver
-from pdesurrogate.simulators.compressible.flow import LARGEST_CFL, Compressible2d
+from pdesurrogate.simulators.compressible.flow import Compressible2d
 from pdesurrogate.simulators.compressible.start import RandomWaves
+from pdesurrogate.simulators.finite_volumes import LARGEST_CFL
 from pdesurrogate.simulators.generation.protocols import Bounded, Monitored, Placed
 from pdesurrogate.simulators.navier_stokes import NavierStokes2d
 from pdesurrogate.simulators.recipe import generate, load_recipe, parse_recipe
@@ -144,7 +145,7 @@ def test_a_batch_is_its_members_one_by_one(monkeypatch):
     together = flow.advance(state, 10)
     alone = torch.cat([flow.advance(member, 10) for member in state.split(1)])
     assert torch.allclose(together, alone, rtol=0, atol=1e-14)
-    monkeypatch.setattr("pdesurrogate.simulators.compressible.flow._CELLS_AT_ONCE", 2 * SIZE**2)
+    monkeypatch.setattr("pdesurrogate.simulators.finite_volumes._CELLS_AT_ONCE", 2 * SIZE**2)
     assert torch.allclose(flow.advance(state, 10), alone, rtol=0, atol=1e-14)
 
 
@@ -261,8 +262,11 @@ def test_what_does_not_fit_is_refused():
         ({"frame_interval": 0.0}, "positive frame_interval and length but got 0.0 and 1.0"),
         ({"length": -1.0}, "positive frame_interval and length"),
         ({"length": math.nan}, "positive frame_interval and length"),
+        ({"frame_interval": math.inf}, "finite positive frame_interval and length but got inf"),
         ({"steps_per_frame": 0}, "at least one step per frame but got 0"),
         ({"gamma": 1.0}, "gamma, the ratio of the heat capacities, above 1 but got 1.0"),
+        ({"gamma": math.inf}, "a finite gamma, the ratio of the heat capacities, above 1 but got inf"),
+        ({"shear_viscosity": math.inf}, "finite viscosities >= 0 but got inf"),
         ({"shear_viscosity": -1e-3}, "viscosities >= 0 but got -0.001 and 0.0"),
         ({"bulk_viscosity": math.nan}, "viscosities >= 0 but got 0.0 and nan"),
     ],

@@ -11,7 +11,6 @@ import yaml
 
 from pdesurrogate.data.archive import Archive
 from pdesurrogate.evaluation.baselines import coarse_solver
-from pdesurrogate.simulators import shallow_water
 from pdesurrogate.simulators.generation.cell_frames import CellAverages, Convertible
 from pdesurrogate.simulators.generation.protocols import Bounded, Monitored, Placed, Start
 from pdesurrogate.simulators.navier_stokes import NavierStokes2d
@@ -323,7 +322,7 @@ def test_trajectories_of_a_batch_do_not_see_each_other(monkeypatch):
     together = water.advance(state, 20)
     single = torch.cat([water.advance(one, 20) for one in state.split(1)])
     torch.testing.assert_close(together, single, rtol=0, atol=1e-14)
-    monkeypatch.setattr(shallow_water, "_CELLS_AT_ONCE", 2 * 16**2 + 1)
+    monkeypatch.setattr("pdesurrogate.simulators.finite_volumes._CELLS_AT_ONCE", 2 * 16**2 + 1)
     torch.testing.assert_close(water.advance(state, 20), together, rtol=0, atol=1e-14)
 
 
@@ -412,7 +411,7 @@ def test_states_it_cannot_go_on_from_are_refused():
     ):
         solver().require_stable(state)
     state[1, 0, 3, 3] = math.nan
-    with pytest.raises(ValueError, match="but trajectory 1 of the batch has nan"):
+    with pytest.raises(ValueError, match="finite fields but those of trajectory 1 of the batch are not; start from"):
         solver().require_stable(state)
     solver().require_stable(state[:1])
 
@@ -429,6 +428,11 @@ def test_states_it_cannot_go_on_from_are_refused():
         ({"drag": -0.1}, "drag >= 0 but got -0.1"),
         ({"coriolis": math.nan}, "finite coriolis but got nan"),
         ({"steps_per_frame": 0}, "at least one step per frame but got 0"),
+        ({"gravity": math.inf}, "finite positive gravity but got inf"),
+        ({"frame_interval": math.inf}, "finite positive frame_interval but got inf"),
+        ({"drag": 200.0}, r"time steps of at most 1 / drag, 0.005, but got 0.0125; use more steps_per_frame"),
+        ({"drag": math.inf}, r"time steps of at most 1 / drag, 0, "),
+        ({"coriolis": -100.0}, r"time steps of at most 1 / coriolis, 0.01, but got 0.0125"),
     ],
 )
 def test_wrong_arguments_are_refused(options, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -54,6 +55,8 @@ def shards_of_splits(
 ) -> dict[str, list[Path]]:
     """Files of each split below a folder, in natural order; splits in the order train, val, test.
 
+    Files that fit and do not say their split are left out with a warning; hidden ones are not looked at.
+
     Args:
         root: a folder, or a single file whose name says its split.
         patterns: of names.
@@ -68,7 +71,7 @@ def shards_of_splits(
         raise ValueError(f"Expected a folder of files but {root} does not exist.")
     base = root.parent if root.is_file() else root
     every = [root] if root.is_file() else {path for pattern in patterns for path in root.rglob(pattern)}
-    files = in_natural_order(path for path in every if path.is_file())
+    files = in_natural_order(path for path in every if path.is_file() and not path.name.startswith("."))
     if not files:
         raise ValueError(f"Expected files {' or '.join(patterns)} in {root} but found none.")
     splits: dict[str, list[Path]] = {}
@@ -83,6 +86,12 @@ def shards_of_splits(
         raise ValueError(
             f"Expected one of the words {sorted(SPLIT_WORDS)} in the names of files or folders of {root} but got "
             f"{', '.join(unknown[:5])}. Rename them, or put them into folders train, valid and test."
+        )
+    if unknown:
+        warnings.warn(
+            f"Left out {len(unknown)} files of {root}, of whose names and folders no word says the split: "
+            f"{', '.join(unknown[:5])}. Rename them if they belong to it.",
+            stacklevel=3,
         )
     for split, found in splits.items():
         if one_file and len(found) > 1:

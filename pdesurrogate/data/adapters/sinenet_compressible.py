@@ -32,6 +32,7 @@ from pdesurrogate.data.adapters.pdearena.stored import (
     read_numbers,
     require_one_shape,
 )
+from pdesurrogate.data.adapters.pdebench.sampling import rounded
 from pdesurrogate.data.adapters.shards import in_natural_order, shards_of_splits
 from pdesurrogate.data.hdf5_file import Hdf5File
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
@@ -110,7 +111,7 @@ class SineNetCompressible:
         samples = {
             split: [sample for batch in found for sample in batch.samples(context)] for split, found in batches.items()
         }
-        interval = float(first.times[1] - first.times[0])
+        interval = rounded(float(first.times[1] - first.times[0]))
         periods = [_period(points) for points in (first.x, first.y)]
         metadata = Metadata(
             "sinenet_compressible",
@@ -270,12 +271,15 @@ def _times(file: Hdf5File, group: str, frames: int) -> Tensor:
     name = f"{group}/t"
     each = "one for each frame, and one more perhaps"
     stored = torch.from_numpy(read_numbers(file, name, [(frames,), (frames + 1,)], each))
-    return frame_times(stored[:frames], frames, None, 0.0, what=f"{name!r} of {file.path}")
+    even = frame_times(stored[:frames], frames, None, 0.0, what=f"{name!r} of {file.path}")
+    # They were made in single precision.
+    spacing, start = rounded(float(even[1] - even[0])), rounded(float(even[0]), scale=float(even[-1] - even[0]))
+    return start + spacing * torch.arange(frames, dtype=torch.float64)
 
 
 def _period(points: npt.NDArray[np.float64]) -> float:
     """Of evenly spaced points: one spacing further than the last. Places were made in single precision."""
-    return float(f"{(points[-1] - points[0]) * len(points) / (len(points) - 1):.6g}")
+    return rounded(float(points[-1] - points[0]) * len(points) / (len(points) - 1))
 
 
 def _common_parameters(paths: Sequence[Path]) -> tuple[float, float, float]:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import requests
 
 from pdesurrogate.data.downloads.checks import SPARE_BYTES, free_bytes, in_words, require_digests, require_space
-from pdesurrogate.data.downloads.registry import Digest, DownloadError, require_scheme
+from pdesurrogate.data.downloads.registry import Digest, DownloadError, OutOfReachError, require_scheme
 
 Progress = Callable[[int, "int | None"], None]
 
@@ -30,6 +30,7 @@ MOST_REDIRECTS = 10
 _CHUNK = 1 << 18
 _GAIN = 1 << 20
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+_NO_HEAD = (403, 405, 501)
 _CAUSES = {
     401: "The host asks for an account; get the file by hand, as the card says.",
     403: "The host does not give it to everyone; get the file by hand, as the card says.",
@@ -101,10 +102,7 @@ def fetch(
     require_scheme(url)
     patience = Patience() if patience is None else patience
     part = _Part(target)
-    with requests.Session() as session:
-        session.max_redirects = MOST_REDIRECTS
-        # Lengths and ranges count the bytes of the file, not those of a compressed stream.
-        session.headers["Accept-Encoding"] = "identity"
+    with _session() as session:
         download = _Download(session, url, part, size, patience, progress)
         # Whole already, if the last call ended while the digests were made: they tell whether it is.
         whole = bool(digests) and part.path.is_file() and part.bytes == size
@@ -114,22 +112,34 @@ def fetch(
     part.expose()
 
 
-def stated_size(url: str, patience: Patience | None = None) -> int | None:
+def stated_size(url: str, *, timeout: float = 10.0) -> int | None:
     """Bytes of the file at ``url`` as its host states them, without downloading it; ``None`` where it does not.
 
     Raises:
-        DownloadError: for a scheme other than http(s).
+        DownloadError: for a scheme other than http(s); `OutOfReachError` if the host does not answer.
     """
     require_scheme(url)
-    timeout = (Patience() if patience is None else patience).timeout
-    try:
-        with requests.Session() as session:
-            session.max_redirects = MOST_REDIRECTS
-            answer = session.head(url, allow_redirects=True, timeout=timeout, headers={"Accept-Encoding": "identity"})
-            answer.close()
-    except requests.RequestException:
+    # Addresses that are signed for GET refuse HEAD; they are asked for one byte.
+    for method, headers in (("HEAD", {}), ("GET", {"Range": "bytes=0-0"})):
+        try:
+            with (
+                _session() as session,
+                closing(
+                    session.request(method, url, headers=headers, allow_redirects=True, stream=True, timeout=timeout)
+                ) as answer,
+            ):
+                pass
+        except requests.RequestException as error:
+            raise OutOfReachError(
+                f"Expected {urlsplit(url).hostname} to answer but no sizes could be asked for ({type(error).__name__})."
+            ) from error
+        if answer.status_code not in _NO_HEAD:
+            break
+    if not answer.ok or _is_page(answer.headers):
         return None
-    return _integer(answer.headers.get("Content-Length")) if answer.ok and not _is_page(answer.headers) else None
+    if answer.status_code == requests.codes.partial_content:
+        return _integer(answer.headers.get("Content-Range", "").rpartition("/")[2])
+    return _integer(answer.headers.get("Content-Length"))
 
 
 def part_bytes(target: Path) -> int:
@@ -281,7 +291,7 @@ class _Download:
                 f"Expected the bytes of {answer.url} as they are but the host packs them "
                 f"({answer.headers['Content-Encoding']})."
             )
-        if _is_page(answer.headers) and not self._page_expected:
+        if _is_page(answer.headers):
             raise self._page()
 
     def _total(self, answer: requests.Response, start: int) -> int | None:
@@ -307,7 +317,7 @@ class _Download:
         most = total if total is not None else start + free_bytes(self.part.target.parent) - SPARE_BYTES
         with self.part.path.open("ab" if start else "wb") as stream:
             for chunk in answer.iter_content(_CHUNK):
-                if done == 0 and not self._page_expected and _looks_like_page(chunk):
+                if done == 0 and _looks_like_page(chunk):
                     raise self._page()
                 done += len(chunk)
                 if done > most:
@@ -317,10 +327,6 @@ class _Download:
                     self.progress(done, total)
         if total is not None and done < total:
             raise _TransientError(f"the connection ended after {done} of {total} bytes")
-
-    @property
-    def _page_expected(self) -> bool:
-        return self.part.target.suffix.lower() in (".html", ".htm")
 
     def _page(self) -> DownloadError:
         self.part.remove()
@@ -334,6 +340,14 @@ class _Download:
         return DownloadError(
             f"Expected at most {most} bytes from {self.url} but the host sends more; nothing was kept."
         )
+
+
+def _session() -> requests.Session:
+    session = requests.Session()
+    session.max_redirects = MOST_REDIRECTS
+    # Lengths and ranges count the bytes of the file, not those of a compressed stream.
+    session.headers["Accept-Encoding"] = "identity"
+    return session
 
 
 def _is_page(headers: Any) -> bool:

@@ -10,7 +10,7 @@ The file is a list; each entry is one file:
       bytes: null               # exact, null where not known
       about_bytes: 786_000_000  # what others state, rounded; shown, never checked
       sha256: null              # or md5; null where not known
-      unpack: zip               # zip, tar or null; an archive is removed once it is unpacked
+      unpack: zip               # zip or null; an archive is removed once it is unpacked
       into: cavity              # folder of what it holds
 
 ``path`` and one of ``url`` and ``hub`` are needed, the rest may be left out.
@@ -18,23 +18,25 @@ The file is a list; each entry is one file:
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from pdesurrogate.data.catalog import Card, cards, datasets_directory
+from pdesurrogate.data.catalog import Card, cards, datasets_directory, unknown_name
 
 REGISTRY = "files.yaml"
 SCHEMES = ("http", "https")
-UNPACKERS = ("zip", "tar")
 DIGITS = {"sha256": 64, "md5": 32}
 
 
 class DownloadError(ValueError):
     """Something that was asked for cannot be had, or is not what it should be; the message says what to do."""
+
+
+class OutOfReachError(DownloadError):
+    """A host did not answer."""
 
 
 class Digest(NamedTuple):
@@ -88,7 +90,7 @@ class PublishedFile:
     about_bytes: int | None = None
     sha256: str | None = None
     md5: str | None = None
-    unpack: Literal["zip", "tar"] | None = None
+    unpack: Literal["zip"] | None = None
     into: str = "."
 
     def __post_init__(self) -> None:
@@ -106,8 +108,8 @@ class PublishedFile:
             value = getattr(self, algorithm)
             if value is not None:
                 require_digest(algorithm, value)
-        if self.unpack not in (None, *UNPACKERS):
-            raise ValueError(f"Expected `unpack` among {UNPACKERS} for {self.path} but got {self.unpack!r}.")
+        if self.unpack not in (None, "zip"):
+            raise ValueError(f"Expected `unpack: zip`, or none, for {self.path} but got {self.unpack!r}.")
 
     @property
     def digests(self) -> tuple[Digest, ...]:
@@ -190,9 +192,7 @@ def find(name: str, directory: Path | None = None) -> Selection:
             f"`pdesurrogate generate {generated} --out DIR`."
         )
     sets = [key for key, selection in known.items() if selection.part is None]
-    close = difflib.get_close_matches(asked, known, n=3, cutoff=0.4)
-    hint = f"Did you mean {' or '.join(close)}?" if close else f"There are: {', '.join(sets) or 'none'}."
-    raise ValueError(f"Expected the name of a published set, or SET-PART, but got {name!r}. {hint}")
+    raise ValueError(unknown_name("published set, or SET-PART,", name, known, listed=sets))
 
 
 def is_inside(path: str) -> bool:

@@ -15,14 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import pooch
 
-from pdesurrogate.data.downloads.checks import require_digests, require_space
+from pdesurrogate.data.downloads.checks import require_digests
 from pdesurrogate.data.downloads.fetch import Patience, Progress, fetch, part_bytes, stated_size
-from pdesurrogate.data.downloads.hub import HubAnswer, OutOfReachError, ask_hub
+from pdesurrogate.data.downloads.hub import ask_hub
 from pdesurrogate.data.downloads.ledger import LEDGER, Entry, Ledger
-from pdesurrogate.data.downloads.registry import Digest, DownloadError, HubFile, PublishedFile
+from pdesurrogate.data.downloads.registry import Digest, DownloadError, OutOfReachError, PublishedFile
 from pdesurrogate.data.downloads.unpack import unpack
 
 State = Literal["missing", "partial", "there", "unpacked", "incomplete"]
@@ -57,7 +58,7 @@ class Planned:
         url: where from; ``None`` where the host was not heard, or need not be.
         bytes: exact, where known.
         about_bytes: what the registry has rounded, or the host says.
-        trouble: why the host was not heard.
+        trouble: why the host was not heard, or does not have the file.
     """
 
     file: PublishedFile
@@ -87,11 +88,13 @@ class Planned:
 def plan(files: Sequence[PublishedFile], folder: Path, terms: Terms) -> list[Planned]:
     """What is there, and what the hosts say of the rest; downloads nothing.
 
+    Each host is asked once about each file; one that does not answer is not asked again.
+
     Raises:
         DownloadError: if the record of earlier downloads cannot be read.
     """
-    ledger, hub = Ledger(folder), _Hub(replace(terms.patience, attempts=min(terms.patience.attempts, 2)))
-    return [_planned(file, folder, ledger, terms, hub) for file in files]
+    ledger, silent = Ledger(folder), dict[str, str]()
+    return [_planned(file, folder, ledger, terms, silent) for file in files]
 
 
 def require_ready(planned: Planned, terms: Terms) -> None:
@@ -129,14 +132,22 @@ def download(planned: Planned, folder: Path, terms: Terms, progress: Progress | 
         if planned.state == "there":
             _require_unchanged(planned.target, planned.digests)
         else:
-            _fetch(planned, folder, terms, progress)
+            assert planned.url is not None  # as `require_ready` saw to
+            fetch(
+                planned.url,
+                planned.target,
+                size=planned.bytes,
+                digests=planned.digests,
+                patience=terms.patience,
+                progress=progress,
+            )
         entry = ledger.entries.get(planned.file.path) if planned.state == "there" else None
         if entry is None:
             entry = _entry(planned)
             ledger.add(planned.file.path, entry)
         if planned.file.unpack is None:
             return [planned.target]
-        unpacked = unpack(planned.target, folder, planned.file.unpack, into=planned.file.into)
+        unpacked = unpack(planned.target, folder, into=planned.file.into)
         digests = {path.relative_to(folder).as_posix(): pooch.file_hash(str(path), alg="sha256") for path in unpacked}
         ledger.add(planned.file.path, replace(entry, members=digests))
         # Only now: a call that is cut off before finds the archive, and unpacks it again.
@@ -144,24 +155,7 @@ def download(planned: Planned, folder: Path, terms: Terms, progress: Progress | 
         return unpacked
 
 
-class _Hub:
-    """The Hub; if it is out of reach, it is not asked again."""
-
-    def __init__(self, patience: Patience) -> None:
-        self.patience = patience
-        self._silence: OutOfReachError | None = None
-
-    def ask(self, hub: HubFile) -> HubAnswer:
-        if self._silence is not None:
-            raise self._silence
-        try:
-            return ask_hub(hub, patience=self.patience)
-        except OutOfReachError as error:
-            self._silence = error
-            raise
-
-
-def _planned(file: PublishedFile, folder: Path, ledger: Ledger, terms: Terms, hub: _Hub) -> Planned:
+def _planned(file: PublishedFile, folder: Path, ledger: Ledger, terms: Terms, silent: dict[str, str]) -> Planned:
     target, entry = folder / file.path, ledger.entries.get(file.path)
     digests = list(file.digests)
     if file.path in terms.given:
@@ -171,20 +165,29 @@ def _planned(file: PublishedFile, folder: Path, ledger: Ledger, terms: Terms, hu
         digests.append(Digest("sha256", entry.sha256, record))
     state = _state(target, entry, folder)
     found = Planned(file, target, state, part_bytes(target), tuple(digests), file.url, file.bytes, file.about_bytes)
-    if state == "unpacked" or (state == "there" and digests):
+    if found.done:
+        worth_asking = state == "there" and file.hub is not None and not digests
+    else:
+        worth_asking = file.hub is not None or file.bytes is None
+    if not worth_asking:
         return found
-    if file.hub is not None:
-        try:
-            answer = hub.ask(file.hub)
-        except DownloadError as error:
-            return replace(found, trouble=str(error))
-        stated = () if answer.digest is None else (answer.digest,)
-        size = answer.bytes if file.bytes is None else file.bytes
-        return replace(found, url=answer.url, bytes=size, digests=(*digests, *stated))
-    if file.url is not None and file.bytes is None and state != "there":
-        stated_bytes = stated_size(file.url, terms.patience)
-        return replace(found, about_bytes=file.about_bytes if stated_bytes is None else stated_bytes)
-    return found
+    host = "the Hub" if file.url is None else urlsplit(file.url).netloc
+    if host in silent:
+        return replace(found, trouble=silent[host])
+    try:
+        if file.url is not None:
+            stated = stated_size(file.url)
+            return replace(found, about_bytes=file.about_bytes if stated is None else stated)
+        assert file.hub is not None
+        answer = ask_hub(file.hub)
+    except DownloadError as error:
+        if isinstance(error, OutOfReachError):
+            silent[host] = str(error)
+        return replace(found, trouble=str(error))
+    if answer.digest is not None:
+        digests.append(answer.digest)
+    size = answer.bytes if file.bytes is None else file.bytes
+    return replace(found, url=answer.url, bytes=size, digests=tuple(digests))
 
 
 def _state(target: Path, entry: Entry | None, folder: Path) -> State:
@@ -195,19 +198,6 @@ def _state(target: Path, entry: Entry | None, folder: Path) -> State:
     if part_bytes(target):
         return "partial"
     return "incomplete" if entry is not None and entry.members else "missing"
-
-
-def _fetch(planned: Planned, folder: Path, terms: Terms, progress: Progress | None) -> None:
-    assert planned.url is not None
-    require_space(folder, planned.left or 0)
-    fetch(
-        planned.url,
-        planned.target,
-        size=planned.bytes,
-        digests=planned.digests,
-        patience=terms.patience,
-        progress=progress,
-    )
 
 
 def _entry(planned: Planned) -> Entry:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -10,11 +12,7 @@ from torch import Tensor, nn
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 from pdesurrogate.fields.trajectory import Context
 from pdesurrogate.simulators.compressible.scheme import HancockScheme, to_conserved, to_primitive
-
-# Linear stability of the scheme, waves along both axes counted.
-LARGEST_CFL = 1.0
-# Cells that one thread works on at a time: what they need of fields fits into its cache, and calls still cost little.
-_CELLS_AT_ONCE = 2**16
+from pdesurrogate.simulators.finite_volumes import advance_in_parts, require_cfl_number
 
 
 class CompressibleDiagnostics(NamedTuple):
@@ -99,14 +97,16 @@ class Compressible2d(nn.Module):
         super().__init__()
         if resolution < 8 or resolution % 2:
             raise ValueError(f"Expected an even resolution of at least 8 but got {resolution}.")
-        if not (frame_interval > 0 and length > 0):
-            raise ValueError(f"Expected positive frame_interval and length but got {frame_interval} and {length}.")
+        if not (0 < frame_interval < math.inf and 0 < length < math.inf):
+            raise ValueError(
+                f"Expected finite positive frame_interval and length but got {frame_interval} and {length}."
+            )
         if steps_per_frame < 1:
             raise ValueError(f"Expected at least one step per frame but got {steps_per_frame}.")
-        if not gamma > 1:
-            raise ValueError(f"Expected gamma, the ratio of the heat capacities, above 1 but got {gamma}.")
-        if not (shear_viscosity >= 0 and bulk_viscosity >= 0):
-            raise ValueError(f"Expected viscosities >= 0 but got {shear_viscosity} and {bulk_viscosity}.")
+        if not 1 < gamma < math.inf:
+            raise ValueError(f"Expected a finite gamma, the ratio of the heat capacities, above 1 but got {gamma}.")
+        if not (0 <= shear_viscosity < math.inf and 0 <= bulk_viscosity < math.inf):
+            raise ValueError(f"Expected finite viscosities >= 0 but got {shear_viscosity} and {bulk_viscosity}.")
         self.resolution = resolution
         self.frame_interval = frame_interval
         self.steps_per_frame = steps_per_frame
@@ -194,8 +194,7 @@ class Compressible2d(nn.Module):
             ValueError: if the fields do not fit this solver's grid.
         """
         self._check(state)
-        at_once = max(1, _CELLS_AT_ONCE // self.resolution**2) if state.device.type == "cpu" else max(1, len(state))
-        return torch.cat([self._advance(part, steps) for part in state.split(at_once)])
+        return advance_in_parts(partial(self._advance, steps=steps), state)
 
     def _advance(self, state: Tensor, steps: int) -> Tensor:
         cells = state.to(self.dtype).transpose(0, 1).contiguous()
@@ -209,7 +208,7 @@ class Compressible2d(nn.Module):
         """``(batch,)`` of ``state (batch, 4, x, y)``: cells that waves and viscosity cross in a time step.
 
         The largest ``time_step ((|u| + |v| + 2 c) / h + 4 (4/3 shear + bulk) / (rho h^2))``: the scheme is stable up to
-        ``LARGEST_CFL``. NaN for a state whose pressure is not positive everywhere.
+        ``finite_volumes.LARGEST_CFL``. NaN for a state whose pressure is not positive everywhere.
         """
         self._check(state)
         density, u, v, pressure = self.to_primitive(state).unbind(1)
@@ -258,13 +257,7 @@ class Compressible2d(nn.Module):
                     f"{float(least[worst]):.3g}; start from other fields, or take smaller time steps than "
                     f"{self.time_step:.3g} on the way here."
                 )
-        fastest = int(found.cfl_number.argmax())
-        cfl = float(found.cfl_number[fastest])
-        if not cfl <= LARGEST_CFL:
-            raise ValueError(
-                f"Expected a CFL number of at most {LARGEST_CFL:g} but trajectory {fastest} of the batch has {cfl:.3g};"
-                f" use time steps of at most {LARGEST_CFL / cfl * self.time_step:.3g} in place of {self.time_step:.3g}."
-            )
+        require_cfl_number(found.cfl_number, self.time_step)
 
     def _check(self, state: Tensor) -> None:
         if state.shape[1:] != (4, *self.shape):

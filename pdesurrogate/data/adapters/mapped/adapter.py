@@ -150,7 +150,14 @@ class MappedFiles:
         interval = None if time.interval is None else time.interval * first.time_factor
         what = f"{first.time_coordinate or 'time'!r} of {first.source.path}"
         joined = torch.cat(stored) if stored else None
-        return frame_times(joined, frames, interval, time.start * first.time_factor, what=what)
+        start = (time.start or 0.0) * first.time_factor
+        times = frame_times(joined, frames, interval, start, what=what)
+        if time.start is not None and abs(float(times[0]) - start) > 1e-3 * float(times[1] - times[0]):
+            raise ValueError(
+                f"Expected start {float(times[0]) / first.time_factor:.6g}, as stored in {what}, but the mapping says "
+                f"{time.start:.6g}. Leave it out, or say coordinate: none."
+            )
+        return times
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -212,7 +219,10 @@ def _loaded(mapping: str | Path | dict[str, Any]) -> tuple[Mapping[str, Any], Pa
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"Expected a mapping in YAML but {path} cannot be read: {error}") from error
+        raise ValueError(
+            f"Expected a mapping in YAML but {path} cannot be read: {error}. `pdesurrogate datasets describe` proposes "
+            "one for a file of data."
+        ) from error
     if not isinstance(values, dict):
         raise ValueError(f"Expected words and values in {path} but got {type(values).__name__}.")
     return values, path.parent

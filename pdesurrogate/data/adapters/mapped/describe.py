@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,12 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pdesurrogate.data.adapters.mapped.decoding import Packing
+from pdesurrogate.data.adapters.mapped.layout import UNEVEN
 from pdesurrogate.data.adapters.mapped.sources import Source, Variable, open_source
 from pdesurrogate.data.adapters.shards import in_natural_order
 
-# Rows of the table of arrays, and longest text in it.
+# Rows of the table of arrays, longest text in it, and candidates for parameters.
 MOST_ROWS = 60
 WIDEST = 60
+MOST_PARAMETERS = 6
 # Coordinates longer than this are not read.
 LONGEST_LINE = 10_000_000
 
@@ -41,6 +44,8 @@ _STANDARD_NAMES = {
 _ORDER = ("trajectory", "time", "x", "y", "z", "component")
 _VELOCITIES = (("u", "v", "w"), ("vx", "vy", "vz"), ("ux", "uy", "uz"), ("velocity_x", "velocity_y", "velocity_z"))
 _SCALARS = {"p": "pressure", "pres": "pressure", "rho": "density", "omega": "vorticity"}
+
+_MARK = "A mapping to start from (check what is marked):"
 
 
 class _Dimension(NamedTuple):
@@ -101,8 +106,31 @@ def describe(path: str | Path) -> str:
     if not fields:
         parts.append("No array has both a time and a space: there is nothing that a mapping could make frames of.")
         return "\n\n".join(parts) + "\n"
-    parts.append("A mapping to start from (check what is marked):")
-    return "\n\n".join(parts) + "\n\n" + _skeleton(first, pattern, source, guesses)
+    parts.append(_MARK)
+    return (
+        "\n\n".join(parts) + "\n\n" + _skeleton(first, root if first != root else root.parent, pattern, source, guesses)
+    )
+
+
+def as_mapping(description: str) -> str:
+    """What `describe` said as a mapping file: the YAML, and before it all else as comments.
+
+    Raises:
+        ValueError: if it proposes no mapping.
+
+    Example:
+        >>> print(as_mapping("flow.npz\\n\\nA mapping to start from (check what is marked):\\n\\nname: flow"))
+        # flow.npz
+        #
+        # A mapping to start from (check what is marked):
+        <BLANKLINE>
+        name: flow
+    """
+    listing, mark, mapping = description.partition(_MARK)
+    if not mark:
+        raise ValueError("Expected an array that has both a time and a space but there is none, so no mapping is made.")
+    comments = "".join(f"# {line}".rstrip() + "\n" for line in f"{listing}{mark}".splitlines())
+    return comments + mapping.removeprefix("\n")
 
 
 class _Guesses:
@@ -265,13 +293,19 @@ def _points(source: Source, variable: Variable, attributes: dict[str, Any]) -> A
     return np.asarray(packing.values(np.asarray(source.read(variable.name))), dtype=np.float64)
 
 
-def _skeleton(first: Path, pattern: str, source: Source, guesses: _Guesses) -> str:
+def _skeleton(first: Path, root: Path, pattern: str, source: Source, guesses: _Guesses) -> str:
     """YAML that `MappedFiles` reads, as far as the guesses are right."""
     fields = guesses.fields
     dimensions = guesses.dimensions(fields[0])
     told = {each.role: each for each in dimensions if each.role is not None}
     guessed = None in fields[0].dimensions
-    lines = [f"name: {_word(re.sub(r'[^A-Za-z0-9]+', '_', first.stem).strip('_') or 'my_data')}"]
+    name = re.sub(r"[^A-Za-z0-9]+", "_", first.stem).strip("_") or "my_data"
+    where = root / f"{name}.yaml"
+    lines = [
+        f"# Save it as {where}, then:",
+        f"#   pdesurrogate datasets convert {shlex.quote(str(where))} --format mapped --out DIR",
+        f"name: {_word(name)}",
+    ]
     lines.append(f"files: {json.dumps(pattern)}  # or {{train: ..., val: ..., test: ...}}")
     lines.append("# splits: {val: 1, test: 1}  # trajectories; or {by: time, val: 10, test: 10, gap: 5}, frames")
     if guessed:
@@ -290,7 +324,7 @@ def _skeleton(first: Path, pattern: str, source: Source, guesses: _Guesses) -> s
         lines += _channel_lines(
             variable, components, space, fields, guessed and variable.shape != fields[0].shape, guesses
         )
-    lines.append("# parameters: {viscosity: 1e-3}  # or {variable: NAME}, {attribute: NAME}")
+    lines.append(_parameters_line(source, told.get("trajectory")))
     return "\n".join(lines) + "\n"
 
 
@@ -314,6 +348,8 @@ def _axis_line(role: str, dimension: _Dimension, source: Source) -> str:
         if str(attributes.get("units", "")).startswith("degrees") and role == "x" and abs(around - 360) < 0.01:
             words.append("period: 360")
             hint = ""
+        elif len(points) > 1 and np.ptp(np.diff(points)) <= UNEVEN * abs(np.diff(points).mean()):
+            hint = f"  # add period: {around:.8g} if it is periodic, else bounds: [LOW, HIGH]"
     return f"  {role}: {{{', '.join(words)}}}{hint}"
 
 
@@ -328,6 +364,25 @@ def _time_line(dimension: _Dimension | None) -> str:
     return f"time: {{{', '.join(words)}}}"
 
 
+def _parameters_line(source: Source, trajectory: _Dimension | None) -> str:
+    """Numbers that may be parameters: one in the file, or one for each trajectory; the user chooses."""
+    own = None if trajectory is None else (trajectory.size,)
+    found = {
+        _plain_name(name): f"{{attribute: {_word(name)}}}"
+        for name, value in source.attributes().items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+    found |= {
+        _plain_name(name.rsplit("/", 1)[-1]): f"{{variable: {_word(name)}}}"
+        for name, variable in source.variables.items()
+        if variable.shape == () or (variable.shape == own and _role_of(name.rsplit("/", 1)[-1], {}) is None)
+    }
+    listed = ", ".join(f"{_word(name)}: {where}" for name, where in list(found.items())[:MOST_PARAMETERS])
+    if listed:
+        return f"# parameters: {{{listed}}}  # those that the flow depends on; or numbers: {{viscosity: 1e-3}}"
+    return "# parameters: {viscosity: 1e-3}  # or {variable: NAME}, {attribute: NAME}"
+
+
 def _channel_lines(
     variable: Variable,
     components: _Dimension | None,
@@ -336,14 +391,17 @@ def _channel_lines(
     own_order: bool,
     guesses: _Guesses,
 ) -> list[str]:
+    names = [each.name.rsplit("/", 1)[-1] for each in fields]
     short = variable.name.rsplit("/", 1)[-1]
+    if names.count(short) > 1:  # in several groups
+        short = variable.name
     words = [f"variable: {_word(variable.name)}"]
     if own_order:
         words.append(f"order: [{', '.join(_word(each.name) for each in guesses.dimensions(variable))}]")
     if variable.dtype.kind != "f" and not {"scale_factor", "add_offset"} & guesses.attributes(variable.name).keys():
         words.append("integers: convert")
     if components is None or components.size == 1:
-        name, vector = _channel_name(short, axes, [each.name.rsplit("/", 1)[-1] for each in fields])
+        name, vector = _channel_name(short, axes, names)
         return [_channel_line(name, words, vector)]
     velocity = components.size == len(axes) and ("vel" in short.lower() or short.lower() in ("u", "v"))
     lines = []

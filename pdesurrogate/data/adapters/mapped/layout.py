@@ -19,6 +19,8 @@ from pdesurrogate.data.adapters.mapped.sources import Source, Variable
 LARGEST_LINE = 10_000_000
 # Coordinates of two files are one grid where they differ by less, in units of the spacing.
 SAME_POINTS = 1e-3
+# Points are even where their spacing varies by less than this share of it, as rounded ones do.
+UNEVEN = 1e-2
 
 
 class FileLayout:
@@ -44,7 +46,7 @@ class FileLayout:
         self._groups = _read_together(self._arrays)
         sizes = self._sizes()
         self.count, self.frames = sizes.get("trajectory", 1), sizes.get("time", 1)
-        lines = [self._line(place, axis, sizes[f"axis {place}"]) for place, axis in enumerate(mapping.axes)]
+        lines = [self._line(axis, sizes[f"axis {place}"]) for place, axis in enumerate(mapping.axes)]
         self.points = tuple(points for points, _ in lines)
         self._flipped = tuple(1 + place for place, (_, flipped) in enumerate(lines) if flipped)
         self._require_unflipped_faces()
@@ -59,7 +61,7 @@ class FileLayout:
     def units_along(self, place: int) -> str:
         """Of an axis, by the mapping or else the file."""
         axis = self._mapping.axes[place]
-        coordinate = self._coordinate(axis.coordinate, axis.dimension)
+        coordinate = None if axis.even else self._coordinate(axis.coordinate, axis.dimension)
         stored = None if coordinate is None else _text(self.source.attributes(coordinate).get("units"))
         return axis.units or stored or "1"
 
@@ -74,9 +76,13 @@ class FileLayout:
         """Refuse a file whose points or units are not those of another.
 
         Raises:
-            ValueError: naming the axis or the channel.
+            ValueError: naming time, the axis or the channel.
         """
         pairs = [("time", self.time_units, other.time_units)]
+        pairs += [
+            (axis.name, self.units_along(place), other.units_along(place))
+            for place, axis in enumerate(self._mapping.axes)
+        ]
         pairs += [(each.name, self.described(each)[0], other.described(each)[0]) for each in self._mapping.channels]
         for name, unit, expected in pairs:
             if unit != expected:
@@ -175,18 +181,26 @@ class FileLayout:
                     f"cells, but those of {self.source.path} decrease; turn the arrays around first."
                 )
 
-    def _line(self, place: int, axis: AxisMapping, size: int) -> tuple[npt.NDArray[np.float64], bool]:
+    def _line(self, axis: AxisMapping, size: int) -> tuple[npt.NDArray[np.float64], bool]:
         """Increasing points of an axis, and whether the file has them the other way round."""
-        even = axis.spacing is not None and axis.coordinate is None
-        coordinate = None if even else self._coordinate(axis.coordinate, axis.dimension)
-        if coordinate is None:
-            spacing = axis.period / size if axis.spacing is None and axis.period is not None else axis.spacing
-            if spacing is None or not spacing > 0:
-                raise ValueError(
-                    f"Expected points along {axis.name!r}: {self.source.path} has no array {axis.dimension!r} of "
-                    "coordinates. Give coordinate: NAME, a period, or start and spacing > 0 in the mapping."
-                )
-            return np.asarray(axis.start + spacing * np.arange(size), np.float64), False
+        coordinate = None if axis.even else self._coordinate(axis.coordinate, axis.dimension)
+        points = self._even_points(axis, size) if coordinate is None else self._stored_points(axis, coordinate, size)
+        flipped = bool(points[0] > points[-1])
+        increasing = points[::-1].copy() if flipped else points
+        where = "of the mapping" if coordinate is None else f"in {coordinate!r} of {self.source.path}"
+        _require_extent(axis, increasing, where)
+        return increasing, flipped
+
+    def _even_points(self, axis: AxisMapping, size: int) -> npt.NDArray[np.float64]:
+        spacing = axis.period / size if axis.spacing is None and axis.period is not None else axis.spacing
+        if spacing is None or not spacing > 0:
+            raise ValueError(
+                f"Expected points along {axis.name!r}: {self.source.path} has no array {axis.dimension!r} of "
+                "coordinates. Give coordinate: NAME, a period, or start and spacing > 0 in the mapping."
+            )
+        return np.asarray((axis.start or 0.0) + spacing * np.arange(size), np.float64)
+
+    def _stored_points(self, axis: AxisMapping, coordinate: str, size: int) -> npt.NDArray[np.float64]:
         points = self._numbers(coordinate)
         if points.shape != (size,):
             raise ValueError(
@@ -199,15 +213,7 @@ class FileLayout:
                 f"Expected increasing or decreasing coordinates along {axis.name!r} but {coordinate!r} of "
                 f"{self.source.path} has {points[:4].tolist()} ... {points[-1]:.6g}."
             )
-        points = points if gaps[0] > 0 else points[::-1].copy()
-        if axis.bounds is not None:
-            slack = 1e-3 * np.diff(points).min()
-            if points[0] < axis.bounds[0] - slack or points[-1] > axis.bounds[1] + slack:
-                raise ValueError(
-                    f"Expected coordinates along {axis.name!r} within the bounds {axis.bounds} but {coordinate!r} of "
-                    f"{self.source.path} runs from {points[0]:.6g} to {points[-1]:.6g}."
-                )
-        return points, bool(gaps[0] < 0)
+        return points
 
     def _numbers(self, name: str) -> npt.NDArray[np.float64]:
         """A whole small array in float64, scaled."""
@@ -395,6 +401,25 @@ def _refuse_missing(values: npt.NDArray[Any], what: str, start: int) -> None:
         raise ValueError(
             f"Expected a number at every point but frame {start + frame} of {what} lacks {int(bad[frame].sum())} of "
             f"{bad.shape[1]}: they are NaN or the array's missing value. Fill them first, or leave that file out."
+        )
+
+
+def _require_extent(axis: AxisMapping, points: npt.NDArray[np.float64], where: str) -> None:
+    """Points lie within bounds, and even ones go once around a period: else lengths are in two units."""
+    gaps = np.diff(points)
+    slack = SAME_POINTS * gaps.min()
+    if axis.bounds is not None and (points[0] < axis.bounds[0] - slack or points[-1] > axis.bounds[1] + slack):
+        raise ValueError(
+            f"Expected coordinates along {axis.name!r} within the bounds {axis.bounds} but those {where} run from "
+            f"{points[0]:.6g} to {points[-1]:.6g}."
+        )
+    around = gaps.mean() * len(points)
+    even = np.ptp(gaps) <= UNEVEN * gaps.mean()
+    if axis.period is not None and even and abs(axis.period - around) > UNEVEN * gaps.mean():
+        raise ValueError(
+            f"Expected a period {around:.6g} along {axis.name!r}, {len(points)} points times their spacing, as those "
+            f"{where} are even, but got {axis.period:.6g}. They may be in other units, or part of a longer axis: then "
+            "leave the period out."
         )
 
 

@@ -23,7 +23,7 @@ class AxisMapping:
         name: ours.
         dimension: the files'.
         coordinate: array of its points; by default the one with the name of the dimension, where there is one.
-        start: first point of even ones, where no array has them.
+        start: first point of even ones, which take the place of those of an array; by default 0.
         spacing: between these; by default the period over their number.
         period: length after which fields repeat.
         bounds: where an axis that is not periodic ends.
@@ -33,11 +33,16 @@ class AxisMapping:
     name: str
     dimension: str
     coordinate: str | None = None
-    start: float = 0.0
+    start: float | None = None
     spacing: float | None = None
     period: float | None = None
     bounds: Bounds | None = None
     units: str | None = None
+
+    @property
+    def even(self) -> bool:
+        """Whether the mapping alone says where the points are."""
+        return self.coordinate == "none" or self.start is not None or self.spacing is not None
 
 
 @dataclass(frozen=True)
@@ -74,15 +79,15 @@ class TimeMapping:
     Attributes:
         dimension: the files'.
         coordinate: array of times; by default the one with the name of the dimension, where there is one.
-        interval: between frames, where no array has the times.
-        start: of the first frame, where no array has it.
+        interval: between frames, where no array has the times; else it has to agree.
+        start: of the first frame, in the same way; by default 0.
         units: of time; by default those of the array.
     """
 
     dimension: str
     coordinate: str | None = None
     interval: float | None = None
-    start: float = 0.0
+    start: float | None = None
     units: str | None = None
 
 
@@ -177,7 +182,7 @@ def read_mapping(values: Mapping[str, Any], root: Path) -> FileMapping:
             dimension=time.text("dimension", required=True),
             coordinate=time.optional_text("coordinate"),
             interval=time.number("interval"),
-            start=time.number("start") or 0.0,
+            start=time.number("start"),
             units=time.optional_text("units"),
         ),
         channels=tuple(_channel(section) for section in sections),
@@ -223,7 +228,7 @@ def _axis(name: str, given: Any) -> AxisMapping:
         name=str(name),
         dimension=section.text("dimension", required=True),
         coordinate=section.optional_text("coordinate"),
-        start=section.number("start") or 0.0,
+        start=section.number("start"),
         spacing=section.number("spacing"),
         period=section.number("period"),
         bounds=None if bounds is None else (ends[0] or 0.0, ends[1] or 0.0),

@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,8 @@ from pdesurrogate.data.adapters.shards import shards_of_splits
 from pdesurrogate.data.hdf5_file import Hdf5File
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
 from pdesurrogate.fields.trajectory import Context, Trajectory
+
+Velocity = Literal["faces", "centers"]
 
 # PhiFlow keeps velocity on faces; the generator stores all of them but the last along each axis, which is a wall.
 _CHANNELS = (
@@ -79,7 +82,10 @@ class PdeArenaNavierStokes:
         viscosity: kinematic; not in the files.
         first_frame: number of the first stored frame.
         stride: stored frames between frames: 4 of the conditioned set are one of the standard set.
-        starts: where training trajectories begin, see `FrameChoice`.
+        starts: where training trajectories begin, see `FrameChoice`. Archives need ``first``, as their trajectories
+            have the same times.
+        velocity: ``faces`` as stored, or ``centers`` of cells: the mean of the two faces of each cell, the last of
+            which is a wall. It is smoother, and its divergence is not zero; but The Well's layout knows no faces.
         skip_bad_trajectories: go on without trajectories that cannot be read, see `left_out`; their last frame is
             looked at now.
 
@@ -97,11 +103,15 @@ class PdeArenaNavierStokes:
         first_frame: int = 0,
         stride: int = 1,
         starts: Starts = "first",
+        velocity: Velocity = "faces",
         skip_bad_trajectories: bool = False,
     ) -> None:
         if not (length > 0 and viscosity >= 0):
             raise ValueError(f"Expected length > 0 and viscosity >= 0 but got {length} and {viscosity}.")
+        if velocity not in ("faces", "centers"):
+            raise ValueError(f"Expected velocity 'faces' or 'centers' but got {velocity!r}.")
         self.path = Path(path)
+        self._velocity: Velocity = velocity
         choice = FrameChoice(first_frame, stride, starts)
         shards = {
             split: [_Shard(file, split) for file in files] for split, files in shards_of_splits(self.path).items()
@@ -116,19 +126,20 @@ class PdeArenaNavierStokes:
         lines = [torch.arange(points, dtype=torch.float64) + 0.5 for points in space]
         x, y = ((line * (length / points)).float() for line, points in zip(lines, space, strict=True))
         samples = {
-            split: [sample for shard in found for sample in shard.samples((x, y), viscosity, length)]
+            split: [sample for shard in found for sample in shard.samples((x, y), viscosity, length, velocity)]
             for split, found in shards.items()
         }
         metadata = Metadata(
             "pdearena_navier_stokes" + ("_conditioned" if self._is_conditioned else ""),
             Grid((Axis("x", bounds=(0.0, length), units="length"), Axis("y", bounds=(0.0, length), units="length"))),
-            _CHANNELS,
+            _CHANNELS if velocity == "faces" else tuple(replace(channel, location="cell") for channel in _CHANNELS),
             times.interval * stride,
             _PARAMETERS,
             "time",
             {
                 "first_frame": first_frame,
                 "stride": stride,
+                "velocity": velocity,
                 "note": "cells are length / n wide and frames dt apart; dx, x and t of the files are wrong",
             },
         )
@@ -164,8 +175,13 @@ class PdeArenaNavierStokes:
 
         Raises:
             ValueError: if this is neither the standard set (buoyancy 0.5, stored frames 6 apart) nor the conditioned
-                one (buoyancy that varies, 1.5 apart).
+                one (buoyancy that varies, 1.5 apart), or velocity is not on faces, as it was for them.
         """
+        if self._velocity != "faces":
+            raise ValueError(
+                "Expected velocity on faces, of which statistics were published, but it is taken to centers. Gather "
+                "statistics from the data."
+            )
         task = _TASKS.get(round(self._stored_interval, 6))
         if task != ("Cond-NavierStokes2D" if self._is_conditioned else "NavierStokes2D"):
             raise ValueError(
@@ -229,27 +245,30 @@ class _Shard:
                 f"{self.times.start:g} on. They are parts of different sets; give each a folder of its own."
             )
 
-    def samples(self, coordinates: tuple[Tensor, ...], viscosity: float, length: float) -> list[Sample]:
+    def samples(
+        self, coordinates: tuple[Tensor, ...], viscosity: float, length: float, velocity: Velocity
+    ) -> list[Sample]:
         """All trajectories of the file."""
         return [
             Sample(
                 f"trajectory {number} of {self.file.path}",
                 Context(coordinates, torch.tensor([buoyancy, 1.0, viscosity, 0.0, length], dtype=torch.float32)),
-                partial(self._read_into, number),
+                partial(self._read_into, number, velocity),
             )
             for number, buoyancy in enumerate(self.buoyancies)
         ]
 
-    def _read_into(self, number: int, frames: range, out: Tensor) -> None:
+    def _read_into(self, number: int, velocity: Velocity, frames: range, out: Tensor) -> None:
         for channel, name in enumerate(self._arrays):
-            put(self.file.read(name, (number, chosen_frames(frames))), out[:, channel])
+            values = self.file.read(name, (number, chosen_frames(frames)))
+            put(values if channel == 0 or velocity == "faces" else _centered(values, channel), out[:, channel])
 
     def _one_value(self, name: str) -> float:
         """What an array with an entry for each trajectory says of all of them."""
         values = self._per_trajectory(name)
         if not len(values):
             raise ValueError(f"Expected at least one trajectory in {self.file.path} but there is none; remove it.")
-        if not (values[0] > 0 and bool((np.abs(values - values[0]) <= _RELATIVE * values[0]).all())):
+        if not (0 < values[0] < np.inf and bool((np.abs(values - values[0]) <= _RELATIVE * values[0]).all())):
             raise ValueError(
                 f"Expected one positive number in all entries of {name!r} of {self.file.path} but got "
                 f"{values.min():g} to {values.max():g}."
@@ -293,3 +312,10 @@ class _Shard:
                 f"{values.min():g} to {values.max():g}. Rename the file."
             )
         return [float(value) for value in values]
+
+
+def _centered(faces: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
+    """Mean of the two faces of each cell along an axis of ``(time, x, y)``; the last one is a wall, at rest."""
+    faces = np.moveaxis(faces, axis, -1)
+    behind = np.concatenate([faces[..., 1:], np.zeros_like(faces[..., :1])], axis=-1)
+    return np.moveaxis((faces + behind) / 2, -1, axis)

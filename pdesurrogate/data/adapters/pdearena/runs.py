@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +27,12 @@ _CONVERTED_AXES = {5: ("trajectory", "time", "lev", "lat", "lon"), 4: ("trajecto
 _SAME_PLACE, _SAME_TIME = 1e-3, 1e-3
 # Of the spacing of points or frames: coordinates in single precision leave less.
 _EVEN = 1e-3
+
+
+# Attributes of packed variables, and what is meant without them.
+_PACKING = {"scale_factor": 1.0, "add_offset": 0.0}
+# What netCDF leaves in real numbers that were never written, in both precisions, where no _FillValue says otherwise.
+_UNWRITTEN = float(np.float32(9.9692099683868690e36))
 
 
 class SphereGrid(NamedTuple):
@@ -156,13 +163,21 @@ class RunFile:
                 f"Expected axes {wanted} of {array.name!r} in {self.file.path} but got {axes or array.shape}. "
                 "Only output on full grids is read."
             )
-        attributes = self.file.attributes(array.name)
-        scale, offset = (_number(attributes.get(name, plain)) for name, plain in _PACKING)
+        stated = {name: self.file.number(name, array.name) for name in _PACKING}
+        scale, offset = (plain if (value := stated[name]) is None else value for name, plain in _PACKING.items())
+        if not (math.isfinite(offset) and math.isfinite(scale) and scale != 0):
+            raise ValueError(
+                f"Expected finite scale_factor and add_offset of {array.name!r} in {self.file.path}, the first not 0, "
+                f"but got {scale:g} and {offset:g}."
+            )
         if array.dtype.kind != "f" and scale == 1.0:
             raise ValueError(f"Expected real numbers in {array.name!r} of {self.file.path} but got {array.dtype}.")
-        missing = tuple(_number(attributes[name]) for name in ("_FillValue", "missing_value") if name in attributes)
+        missing = {self.file.number(name, array.name) for name in ("_FillValue", "missing_value")}
+        if array.dtype.kind == "f":
+            missing.add(_UNWRITTEN)
         # NaN is refused wherever it is found.
-        return _Stored(array.name, axes, tuple({value for value in missing if value == value}), scale, offset)
+        named = tuple(sorted(value for value in missing if value is not None and not math.isnan(value)))
+        return _Stored(array.name, axes, named, scale, offset)
 
     def _sizes(self) -> dict[str, int]:
         """Points along each axis; all variables have the same, and one level."""
@@ -215,9 +230,6 @@ class RunFile:
         return torch.from_numpy(times * _HOURS[found[1].lower()])
 
 
-_PACKING = (("scale_factor", 1.0), ("add_offset", 0.0))
-
-
 def gaussian_grid(rows: int, columns: int) -> SphereGrid:
     """Latitudes whose sines are the nodes of Gauss and Legendre, longitudes from 0 on; stored from north to south.
 
@@ -256,7 +268,3 @@ def even_times(stored: npt.NDArray[np.float64], *, rounded: bool, what: str) -> 
             f"Expected increasing, evenly spaced times in {what} but got {stored[:4].tolist()} ... {stored[-1]:g}."
         )
     return np.round(even, 9)
-
-
-def _number(value: Any) -> float:
-    return float(np.asarray(value, dtype=np.float64).reshape(-1)[0])

@@ -178,6 +178,8 @@ def _first_file(
 ) -> RunFile:
     """The file that the others are held against: the first, where bad ones are skipped the first that can be read."""
     every = [(split, path) for split, paths in files.items() for path in paths]
+    if (interval is None) != (layout == "netcdf"):
+        skip_bad = False  # the option is wrong, and no file is to blame
     for split, path in every:
         try:
             return RunFile(layout, path, split, variables, interval)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,16 +13,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pdesurrogate.data.adapters.bad_trajectories import first_fault, require_sound, warn_of_left_out
 from pdesurrogate.data.adapters.base import LeftOut
-from pdesurrogate.data.adapters.common import require_finite
 from pdesurrogate.data.adapters.shards import SPLIT_WORDS
 from pdesurrogate.data.hdf5_file import Hdf5File
 from pdesurrogate.fields.grid import Metadata
 from pdesurrogate.fields.trajectory import Context, Trajectory
 
 Starts = Literal["first", "all"]
-# Left-out trajectories that a warning names.
-_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ class SampledSet:
         self._samples = {split: list(found) for split, found in samples.items()}
         if skip_bad_trajectories:
             self._samples = {split: [s for s in found if self._is_sound(s)] for split, found in self._samples.items()}
-            self._warn()
+            warn_of_left_out(path, self.left_out, stacklevel=4)
         self._samples = {split: found for split, found in self._samples.items() if found}
         if not self._samples:
             raise ValueError(f"Expected at least one whole trajectory in {path} but there is none.")
@@ -158,40 +155,20 @@ class SampledSet:
     def _is_sound(self, sample: Sample) -> bool:
         out = torch.empty(len(self._probed), len(self.metadata.channels), *self._space)
         try:
-            _read_into(sample, self._probed, 0, out)
+            sample.read_into(self._probed, out)
+            found = first_fault(out)
+            fault = f"holds {found[1]} in stored frame {self._probed[found[0]]}" if found else ""
         except ValueError as error:
-            self.left_out.append(LeftOut(sample.name, str(error)))
-            return False
-        return True
-
-    def _warn(self) -> None:
-        if self.left_out:
-            named = "; ".join(f"{each.name} ({each.reason})" for each in self.left_out[:_NAMED])
-            more = f"; and {len(self.left_out) - _NAMED} more" if len(self.left_out) > _NAMED else ""
-            warnings.warn(f"{len(self.left_out)} trajectories were left out: {named}{more}", stacklevel=4)
+            fault = f"cannot be read ({error})"
+        if fault:
+            self.left_out.append(LeftOut(sample.name, fault))
+        return not fault
 
 
 def _read_into(sample: Sample, frames: range, start: int, out: Tensor) -> None:
     chosen = frames[start : start + len(out)]
     sample.read_into(chosen, out)
-    # One cheap pass finds what is wrong, as the largest magnitude is NaN where a value is; then it is told in words.
-    largest = out.flatten(1).abs().amax(1)
-    if not bool(((largest > 0) & (largest < torch.inf)).all()):
-        require_finite(out, what=sample.name, start=start)
-        require_not_zero(out, what=sample.name)
-
-
-def require_not_zero(values: Tensor, *, what: str) -> None:
-    """Refuse frames ``(time, ...)`` that are zero everywhere: generators leave them behind where they gave up.
-
-    Raises:
-        ValueError: if there is one.
-    """
-    if not bool(values.flatten(1).any(1).all()):
-        raise ValueError(
-            f"Expected values other than zero but {what} holds nothing but zeros, in all of its frames or in some: the "
-            "solver gave up there. Pass skip_bad_trajectories=True to go on without such trajectories."
-        )
+    require_sound(out, what=sample.name, start=start)
 
 
 def chosen_frames(frames: range) -> slice:

@@ -144,11 +144,10 @@ def _boundary(path: Path, given: Literal["periodic", "outgoing"] | None) -> Lite
 def _parameters(
     file: Hdf5File, shear: float | None, bulk: float | None, mach: float | None, gamma: float
 ) -> dict[str, float]:
-    attributes = file.attributes()
     found = {
-        "shear_viscosity": stated_number(file.path, attributes, "eta", "Eta", shear),
-        "bulk_viscosity": stated_number(file.path, attributes, "zeta", "Zeta", bulk),
-        "mach": stated_number(file.path, attributes, "M", "M", mach),
+        "shear_viscosity": stated_number(file, "eta", "Eta", shear),
+        "bulk_viscosity": stated_number(file, "zeta", "Zeta", bulk),
+        "mach": stated_number(file, "M", "M", mach),
         "gamma": gamma,
     }
     missing = [name for name, value in found.items() if value is None and name != "mach"]

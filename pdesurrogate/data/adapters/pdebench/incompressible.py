@@ -117,8 +117,7 @@ class _Shard:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.file = Hdf5File(path)
-        attributes = self.file.attributes()
-        self.text = str(attributes.get("config", ""))
+        self.text = str(self.file.attributes().get("config", ""))
         self.configuration = configuration(self.text, what=str(path))
         shape = require_reals(self.file, "velocity")
         if len(shape) != 5 or shape[-1] != 2:
@@ -131,11 +130,10 @@ class _Shard:
         times = require_reals(self.file, "t")
         if times not in ((self.runs, self.frames), (self.runs, self.frames + 1)):
             raise ValueError(f"Expected t ({self.runs}, {self.frames}) in {path} but found {times}.")
-        written = number_of(attributes, "latestIndex", what=str(path))
-        finished = written is None or int(written) == self.frames - 1
-        self.fault = (
-            "" if finished else f"was not finished: {int(written or 0) + 1} of {self.frames} frames were written"
-        )
+        written = self.file.number("latestIndex")
+        self.fault = ""
+        if written is not None and written != self.frames - 1:
+            self.fault = f"was not finished: {written + 1:g} of {self.frames} frames were written"
 
     def is_copy_of(self, other: _Shard) -> bool:
         """Whether both hold one simulation: equal in size, configuration, and the forces of the first run."""

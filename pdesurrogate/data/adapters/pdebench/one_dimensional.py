@@ -88,9 +88,8 @@ class PdeBench1d(RunSet):
         what = f"'t-coordinate' of {path}"
         sampling = sample(read_line(file, "t-coordinate", frames, frames + 1), frames, interval, every, what=what)
         axis, points = axis_and_points(file, "x-coordinate", "x", size, "periodic", every)
-        attributes = file.attributes()
-        equation = _equation(path, attributes, equation)
-        parameters = _parameters(path, attributes, equation)
+        equation = _equation(path, file.attributes(), equation)
+        parameters = _parameters(file, equation)
         metadata = Metadata(
             name=path.stem,
             grid=Grid((axis,)),
@@ -128,14 +127,14 @@ def _equation(path: Path, attributes: Mapping[str, Any], given: Equation | None)
     return found.pop()
 
 
-def _parameters(path: Path, attributes: Mapping[str, Any], equation: Equation) -> dict[str, float]:
+def _parameters(file: Hdf5File, equation: Equation) -> dict[str, float]:
     values = {}
     for name, attribute, prefix, factor in _COEFFICIENTS[equation]:
-        value = stated_number(path, attributes, attribute, prefix)
+        value = stated_number(file, attribute, prefix)
         if value is None:
             raise ValueError(
-                f"Expected the attribute {attribute!r} in {path}, or {prefix} and a number in its name, but neither is "
-                "there. Give the file the name under which it was published."
+                f"Expected the attribute {attribute!r} in {file.path}, or {prefix} and a number in its name, but "
+                "neither is there. Give the file the name under which it was published."
             )
         values[name] = factor * value
     return values

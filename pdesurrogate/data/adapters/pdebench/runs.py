@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pdesurrogate.data.adapters.bad_trajectories import first_fault, listed, require_sound, warn_of_left_out
 from pdesurrogate.data.adapters.base import LeftOut
 from pdesurrogate.data.adapters.pdebench.sampling import Sampling
 from pdesurrogate.data.hdf5_file import Hdf5File
@@ -111,10 +111,9 @@ class RunSet:
         self._runs = {split: good[split] for split in ("train", "val", "test") if good.get(split)}
         if not self._runs:
             raise ValueError(
-                f"Expected at least one good trajectory in {path} but all are bad: {_listed(self.left_out)}."
+                f"Expected at least one good trajectory in {path} but all are bad: {listed(self.left_out)}."
             )
-        if self.left_out:
-            warnings.warn(f"Went on without trajectories of {path}: {_listed(self.left_out)}.", stacklevel=3)
+        warn_of_left_out(path, self.left_out, stacklevel=3)
 
     @property
     def metadata(self) -> Metadata:
@@ -178,13 +177,7 @@ class RunSet:
 
     def _read_into(self, run: Run, start: int, out: Tensor) -> None:
         self._read_unchecked(run, start, out)
-        found = first_fault(out)
-        if found:
-            raise ValueError(
-                f"Expected finite values, not all of them 0, but frame {start + found[0]} of {run.name} holds "
-                f"{found[1]}, as it may where the solver failed. skip_bad_trajectories=True goes on without such "
-                "trajectories; or download the file again."
-            )
+        require_sound(out, what=run.name, start=start)
 
     def _read_unchecked(self, run: Run, start: int, out: Tensor) -> None:
         first = 0
@@ -211,26 +204,3 @@ class RunSet:
         # What is too large for float32 becomes infinite, and is refused.
         with np.errstate(over="ignore", invalid="ignore"):
             target[...] = np.moveaxis(kept, -1, 1) if variable.components else kept[:, None]
-
-
-def first_fault(frames: Tensor) -> tuple[int, str] | None:
-    """Number of the first of the frames ``(time, ...)`` that is none, and what it holds.
-
-    Example:
-        >>> first_fault(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
-        (1, 'nothing but zeros')
-    """
-    flat = frames.flatten(1)
-    low, high = flat.amin(1), flat.amax(1)  # `aminmax` along an axis takes twenty times as long
-    finite = low.isfinite() & high.isfinite()
-    empty = (low == 0) & (high == 0)
-    bad = (~finite | empty).nonzero()
-    if not len(bad):
-        return None
-    number = int(bad[0])
-    return number, "nothing but zeros" if bool(empty[number]) else "NaN or infinity"
-
-
-def _listed(left_out: Sequence[LeftOut]) -> str:
-    told = "; ".join(f"{name} {reason}" for name, reason in left_out[:3])
-    return f"{told}; and {len(left_out) - 3} more, see left_out" if len(left_out) > 3 else told

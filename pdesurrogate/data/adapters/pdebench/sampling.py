@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -229,6 +228,8 @@ def split_numbers(
         # As they round: down for tests that come first, down for training where those come last.
         share = int(total * TEST_SHARE) if published == "test first" else total - int(total * (1 - TEST_SHARE))
         test = max(min(share, total - (train or 0)), 0)
+    elif test > total:
+        raise ValueError(f"Expected test <= {total}, the number of trajectories in the file, but got {test}.")
     numbers = splits_in_file_order(total, total - max(test, 0) if train is None else train, val, test)
     if published == "test last":
         return numbers
@@ -266,31 +267,24 @@ def number_in_name(path: Path, prefix: str) -> float | None:
     return next((float(match[1]) for match in found if match), None)
 
 
-def stated_number(
-    path: Path, attributes: Mapping[str, Any], attribute: str, prefix: str, given: float | None = None
-) -> float | None:
+def stated_number(file: Hdf5File, attribute: str, prefix: str, given: float | None = None) -> float | None:
     """A parameter: as given, else the file's attribute, else the number in its name; ``None`` if nothing states it.
 
     Raises:
         ValueError: if attribute and name disagree, or it is no finite number.
     """
-    named = number_in_name(path, prefix)
-    inside = attributes.get(attribute)
-    if given is None and inside is not None:
-        try:
-            given = float(inside)
-        except (TypeError, ValueError) as error:
+    named = number_in_name(file.path, prefix)
+    inside = file.number(attribute) if given is None else None
+    if inside is not None:
+        if named is not None and not abs(inside - named) <= 1e-3 * abs(inside):
             raise ValueError(
-                f"Expected a number in the attribute {attribute!r} of {path} but found {inside!r}."
-            ) from error
-        if named is not None and abs(given - named) > 1e-3 * abs(given):
-            raise ValueError(
-                f"Expected one {attribute} but the attribute of {path} says {given:g} and its name {named:g}. Give the "
-                "file the name under which it was published, or state the parameter."
+                f"Expected one {attribute} but the attribute of {file.path} says {inside:g} and its name {named:g}. "
+                "Give the file the name under which it was published, or state the parameter."
             )
+        given = inside
     value = named if given is None else given
     if value is not None and not math.isfinite(value):
-        raise ValueError(f"Expected a finite {attribute} for {path} but got {value}.")
+        raise ValueError(f"Expected a finite {attribute} for {file.path} but got {value}.")
     return value
 
 

@@ -50,7 +50,7 @@ class TheWell:
         split: of a single file of which neither name nor folder tells.
         constant_fields: fields that are constant in time become channels, or are left out.
         varying_scalars: scalars that vary in time become channels that are constant in space, or are left out.
-        periodic: names of the axes that are periodic, where the files' masks do not tell.
+        periodic: names of axes that are periodic though the files' masks do not mark them; others are as marked.
         location: where values are, which the layout does not say: on nodes or in cells.
         skip_bad_trajectories: go on without trajectories whose last frame is not finite, or zero in all channels;
             they are in `left_out`.
@@ -71,7 +71,7 @@ class TheWell:
         split: str = "train",
         constant_fields: Extra = "channels",
         varying_scalars: Extra = "channels",
-        periodic: Sequence[str] | None = None,
+        periodic: Sequence[str] = (),
         location: Literal["node", "cell"] = "node",
         skip_bad_trajectories: bool = False,
     ) -> None:
@@ -83,7 +83,7 @@ class TheWell:
         ):
             if chosen not in known:
                 raise ValueError(f"Expected one of {known} as {name} but got {chosen!r}.")
-        options = Options(constant_fields, varying_scalars, None if periodic is None else tuple(periodic), location)
+        options = Options(constant_fields, varying_scalars, tuple(periodic), location)
         found = _files_of_splits(self.path, files, split)
         self._files = {split: [WellFile(file, options) for file in chosen] for split, chosen in found.items()}
         every = [file for files in self._files.values() for file in files]

@@ -80,11 +80,11 @@ def sides(conditions: list[Condition], axes: tuple[str, ...], *, what: str) -> d
 
 
 def unmarked(conditions: list[Condition]) -> list[Condition]:
-    """Periodic conditions whose masks mark no end of any axis."""
+    """Periodic conditions whose masks mark no end of any of their axes."""
     return [
         condition
         for condition in conditions
-        if condition.kind == "PERIODIC" and not any(map(any, condition.marked.values()))
+        if condition.kind == "PERIODIC" and condition.marked and not any(map(any, condition.marked.values()))
     ]
 
 

@@ -44,7 +44,7 @@ class Options(NamedTuple):
 
     constant_fields: Extra = "channels"
     varying_scalars: Extra = "channels"
-    periodic: tuple[str, ...] | None = None
+    periodic: tuple[str, ...] = ()
     location: Location = "node"
 
 
@@ -299,21 +299,31 @@ class WellFile:
             )
         return self._file.read(path).astype(np.float64), attributes
 
-    def _read_sides(self, periodic: tuple[str, ...] | None) -> dict[str, Sides]:
+    def _read_sides(self, periodic: tuple[str, ...]) -> dict[str, Sides]:
+        """As the masks say, but for the axes that the user says are periodic."""
         conditions = read_conditions(self._file, self.sizes, self.trajectories)
-        if periodic is None:
-            for condition in unmarked(conditions):
-                self.suspicious.append(
-                    f"the boundary condition {condition.name!r} is periodic but its mask marks no end of "
-                    f"{', '.join(condition.marked)}, so that both count as open; if they are periodic, say so: "
-                    "periodic=[...]"
-                )
-            return sides(conditions, tuple(self.axes), what=str(self.path))
         unknown = sorted(set(periodic) - set(self.axes))
         if unknown:
             raise ValueError(f"Expected names of axes, {tuple(self.axes)}, as periodic but got {unknown}.")
-        others = sides([each for each in conditions if each.kind != "PERIODIC"], tuple(self.axes), what=str(self.path))
-        return {axis: ("PERIODIC", "PERIODIC") if axis in periodic else ends for axis, ends in others.items()}
+        for condition in conditions:
+            ended = [axis for axis in periodic if any(condition.marked.get(axis, ()))]
+            if ended and condition.kind != "PERIODIC":
+                raise ValueError(
+                    f"Expected periodic axes to have no other ends but {condition.name!r} of {self.path} marks ends of "
+                    f"{ended} as {condition.kind}; leave them out of periodic."
+                )
+        told = [
+            condition._replace(marked={axis: ends for axis, ends in condition.marked.items() if axis not in periodic})
+            for condition in conditions
+        ]
+        for condition in unmarked(told):
+            self.suspicious.append(
+                f"the boundary condition {condition.name!r} is periodic but its mask marks no end of "
+                f"{', '.join(condition.marked)}, so that both count as open; if they are periodic, say so: "
+                "periodic=[...]"
+            )
+        found = sides(told, tuple(self.axes), what=str(self.path))
+        return found | dict.fromkeys(periodic, ("PERIODIC", "PERIODIC"))
 
     def _read_fields(self, options: Options) -> Iterator[WellField]:
         for order, group in enumerate(FIELD_GROUPS):
