@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 _VERBS = {
@@ -16,6 +17,7 @@ _VERBS = {
     "refine": "make a checkpoint's predictions obey the equation, beside the plain solver: report and figures",
     "leaderboard": "compare reports: tables and a page",
     "datasets": "list, show, download, describe and convert data sets",
+    "new": "a network, data set or metric of your own: a tested skeleton in your own folder",
     "doctor": "versions, devices, what is missing",
 }
 _AFTER_INTERRUPT = {
@@ -33,6 +35,24 @@ def _usage() -> str:
         f"data, training, rollout, measurement, comparison.\n\nverbs:\n{rows}\n\n"
         "`pdesurrogate VERB --help` explains a verb; `pdesurrogate --version` gives the version."
     )
+
+
+def _look_in_current_folder() -> None:
+    """Class paths reach modules there, as with ``python -m``, but behind everything installed."""
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.append(here)
+
+
+def _cure(error: ValueError | OSError) -> str:
+    if isinstance(error, OSError):
+        return ". Check that the path is right, writable, and has space left"
+    if "No module named" in str(error):
+        return (
+            f"\nclass paths are looked for in installed packages and in {os.getcwd()}; run the command in the folder "
+            "that holds the module, or set PYTHONPATH to it."
+        )
+    return ""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,12 +75,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"pdesurrogate: there is no verb {verb!r}{hint}\n\n{_usage()}", file=sys.stderr)
         return 2
     try:
+        _look_in_current_folder()
         module = importlib.import_module(f"pdesurrogate.cli.{'train' if verb in _TRAINING else verb}")
         # LightningCLI reads the verb itself, and relaunched DDP processes read sys.argv.
         return int(module.main(arguments if verb in _TRAINING else arguments[1:]))
     except (ValueError, OSError) as error:
-        cure = "" if isinstance(error, ValueError) else ". Check that the path is right, writable, and has space left"
-        print(f"pdesurrogate {verb}: {error}{cure}", file=sys.stderr)
+        print(f"pdesurrogate {verb}: {error}{_cure(error)}", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, SystemExit) as stop:
         # Lightning turns Ctrl-C into an exit of its own.
