@@ -114,7 +114,7 @@ class Hdf5File:
         with _explained(self.path, f" Attributes of {name or 'the root'!r} could not be read."):
             attributes = self._object(name).attrs
             kinds = {key: attributes.get_id(key).get_type().get_class() for key in attributes}
-            return {key: _plain(attributes[key]) for key, kind in kinds.items() if kind in _PLAIN_KINDS}
+            return {str(_plain(key)): _plain(attributes[key]) for key, kind in kinds.items() if kind in _PLAIN_KINDS}
 
     def number(self, attribute: str, name: str = "") -> float | None:
         """An attribute of a group or an array as one number, which it may be as text too; ``None`` if it is not there.
@@ -213,7 +213,10 @@ class Hdf5File:
         while ahead:
             prefix, group = ahead.pop()
             for key in group:
-                name = f"{prefix}/{key}" if prefix else key
+                name = f"{prefix}/{_plain(key)}" if prefix else str(_plain(key))
+                if not isinstance(key, str):  # as h5py gives what is no UTF-8
+                    self.others[name] = "has a name that is no text"
+                    continue
                 link = group.get(key, getlink=True)
                 if not isinstance(link, h5py.HardLink):
                     self.others[name] = f"is a link ({type(link).__name__}), which is not followed"
@@ -243,7 +246,10 @@ class Hdf5File:
     def _note(self, name: str, item: h5py.Dataset) -> int:
         """Remember one array; the bytes that it declares."""
         shape = item.shape
-        if item.dtype.kind not in "biuf" or item.dtype.subdtype is not None or shape is None:
+        numbers = (
+            item.dtype.kind in "biuf" and item.dtype.itemsize <= 8
+        )  # of more bytes: some machines have no such type
+        if not numbers or item.dtype.subdtype is not None or shape is None:
             self.others[name] = f"holds {item.dtype}" if shape is not None else "is empty"
             return 0
         if item.is_virtual or item.external:

@@ -189,6 +189,26 @@ def test_attributes_that_are_no_number_are_named(tmp_path, value):
         Hdf5File(tmp_path / "a.h5").number("nu", "u")
 
 
+def test_numbers_of_more_than_double_precision_are_not_read(tmp_path):
+    """A damaged type may become one, and what it holds then has no rounding to single precision."""
+    path = written(tmp_path / "long.h5", u=np.ones(3, np.longdouble))
+    if np.dtype(np.longdouble).itemsize > 8:
+        with pytest.raises(ValueError, match=r"Expected numbers in 'u' of .* but it holds float128"):
+            Hdf5File(path).read("u")
+
+
+def test_names_that_are_no_text_are_told(tmp_path):
+    path = tmp_path / "names.h5"
+    with h5py.File(path, "w") as file:
+        file["abcd"] = np.zeros(3)
+        file.attrs["efgh"] = 1
+    path.write_bytes(path.read_bytes().replace(b"abcd", b"ab\xffd").replace(b"efgh", b"ef\xffh"))
+    file = Hdf5File(path)
+    assert file.attributes() == {"ef\ufffdh": 1}
+    with pytest.raises(ValueError, match="it has a name that is no text"):
+        file.read("ab\ufffdd")
+
+
 def test_wrong_groups_say_what_is_there(example):
     file = Hdf5File(example)
     with pytest.raises(ValueError, match="the group 'valid'"):

@@ -8,12 +8,14 @@ if TYPE_CHECKING:
     from pdesurrogate.data.adapters.cfdbench.adapter import CfdBench
     from pdesurrogate.data.adapters.cfdbench.published import PUBLISHED, reynolds_number
     from pdesurrogate.data.adapters.cfdbench.reference import ReferenceFrames, ReferencePairs, reference_datasets
+    from pdesurrogate.data.adapters.cfdbench.reference_adapter import ReferenceCfdBench
     from pdesurrogate.data.adapters.cfdbench.splits import ListedSplit, ReferenceSplit, ShuffledSplit, UnseenSubset
 
 __all__ = [
     "PUBLISHED",
     "CfdBench",
     "ListedSplit",
+    "ReferenceCfdBench",
     "ReferenceFrames",
     "ReferencePairs",
     "ReferenceSplit",
@@ -29,6 +31,7 @@ __getattr__, __dir__ = lazy_face(
         "PUBLISHED": "published",
         "CfdBench": "adapter",
         "ListedSplit": "splits",
+        "ReferenceCfdBench": "reference_adapter",
         "ReferenceFrames": "reference",
         "ReferencePairs": "reference",
         "ReferenceSplit": "splits",

@@ -503,7 +503,7 @@ def _same(one: float | None, other: float | None) -> bool:
 
 def _as_float32(arrays: tuple[npt.NDArray[Any], npt.NDArray[Any]], frames: slice) -> npt.NDArray[np.float32]:
     """``(2, time, rows, columns)`` in the byte order of this machine; what is too large becomes infinite."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return np.stack([array[frames].astype(np.float32) for array in arrays])
 
 

@@ -122,7 +122,7 @@ class FileLayout:
             )
             for array in group:
                 values = np.flip(array.fields(stored, group), self._flipped)
-                with np.errstate(over="ignore"):  # infinity is refused below
+                with np.errstate(over="ignore", invalid="ignore"):  # infinity is refused below
                     # Copied: what is memory-mapped is not to be written to.
                     fields = torch.from_numpy(np.array(values, np.float32))
                 if not bool(torch.isfinite(fields).all()):

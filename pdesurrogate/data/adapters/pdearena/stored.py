@@ -183,7 +183,7 @@ def chosen_frames(frames: range) -> slice:
 
 def put(values: npt.NDArray[Any], out: Tensor) -> None:
     """Round what a file holds to single precision in place; what is too large for that becomes infinite."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         np.copyto(out.numpy(), values, casting="same_kind")
 
 

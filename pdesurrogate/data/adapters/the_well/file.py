@@ -196,7 +196,7 @@ class WellFile:
         chosen = slice(start, start + len(out))
         if self._sources is None:
             self._sources = self._find_sources()
-        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite below
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is infinite below
             for channel, view, sample_varying, time_varying in self._sources.mapped:
                 buffer[:, channel] = view[sample if sample_varying else 0, chosen if time_varying else slice(None)]
             for field, channels in self._sources.stored:
