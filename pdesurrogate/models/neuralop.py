@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -103,20 +103,6 @@ class NeuralOperator(nn.Module):
             values = torch.cat([values, unit_coordinates(values)], dim=1)
         predicted: Tensor = self.network(values)
         return predicted.reshape(len(history), self.target_frames, self.channels, *history.shape[3:])
-
-    @contextlib.contextmanager
-    def exporting(self) -> Iterator[None]:
-        """Contractions by torch's own einsum, while a program is made of the network (`steppers.exported`).
-
-        The library keeps the path of each contraction by the sizes of its tensors, and a program leaves the batch open.
-        """
-        from tensorly import plugins  # type: ignore[import-untyped]
-
-        plugins.use_default_einsum()
-        try:
-            yield
-        finally:
-            plugins.use_opt_einsum("optimal")  # as the library has it
 
     def _check(self, history: Tensor) -> None:
         expected = (self.history_frames, self.channels)
