@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pdesurrogate.data.adapters.base import LeftOut, PublishedStatistics
+from pdesurrogate.data.adapters.base import PublishedStatistics
 from pdesurrogate.data.adapters.common import frame_times
 from pdesurrogate.data.adapters.pdearena.published import sinenet_statistics
 from pdesurrogate.data.adapters.pdearena.stored import (
@@ -36,7 +36,7 @@ from pdesurrogate.data.adapters.pdebench.sampling import rounded
 from pdesurrogate.data.adapters.shards import in_natural_order, shards_of_splits
 from pdesurrogate.data.hdf5_file import Hdf5File
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
-from pdesurrogate.fields.trajectory import Context, Trajectory
+from pdesurrogate.fields.trajectory import Context
 
 # Of every fourth cell of a finer grid the mean is stored, which is taken for the value at its center.
 _CHANNELS = (
@@ -56,7 +56,7 @@ _EVEN = 1e-3
 _FINEST = 64
 
 
-class SineNetCompressible:
+class SineNetCompressible(SampledSet):
     """Compressible flow in a periodic square; an `Adapter`.
 
     Frames are density, pressure and velocity, in that order, which is SineNet's; x is the first axis. Points are where
@@ -123,7 +123,7 @@ class SineNetCompressible:
             {"first_frame": first_frame, "stride": stride},
         )
         # A run that gave up has zeros up to its last frame, where the solver puts what it had.
-        self._set = SampledSet(
+        super().__init__(
             samples,
             metadata,
             first.times,
@@ -133,29 +133,6 @@ class SineNetCompressible:
             path=self.path,
             probed_frames=2,
         )
-
-    @property
-    def metadata(self) -> Metadata:
-        """Density, pressure and velocity on a periodic square."""
-        return self._set.metadata
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Splits with at least one trajectory."""
-        return self._set.splits
-
-    @property
-    def left_out(self) -> list[LeftOut]:
-        """Trajectories that were skipped, with the reason."""
-        return self._set.left_out
-
-    def trajectories(self, split: str) -> Sequence[Trajectory]:
-        """Lazy trajectories of a split.
-
-        Raises:
-            ValueError: if there is no such split.
-        """
-        return self._set.trajectories(split)
 
     def published_statistics(self) -> PublishedStatistics:
         """Those that SineNet's networks were trained with.

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pdesurrogate.data.adapters.base import LeftOut, PublishedStatistics
+from pdesurrogate.data.adapters.base import PublishedStatistics
 from pdesurrogate.data.adapters.pdearena.published import sinenet_statistics
 from pdesurrogate.data.adapters.pdearena.stored import (
     FrameChoice,
@@ -36,7 +36,7 @@ from pdesurrogate.data.adapters.pdearena.stored import (
 from pdesurrogate.data.adapters.shards import shards_of_splits
 from pdesurrogate.data.hdf5_file import Hdf5File
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
-from pdesurrogate.fields.trajectory import Context, Trajectory
+from pdesurrogate.fields.trajectory import Context
 
 Velocity = Literal["faces", "centers"]
 
@@ -65,7 +65,7 @@ class _Times(NamedTuple):
         return self.start + self.interval * torch.arange(self.frames, dtype=torch.float64)
 
 
-class PdeArenaNavierStokes:
+class PdeArenaNavierStokes(SampledSet):
     """Smoke that rises in a closed box, and the velocity that carries it; an `Adapter`.
 
     Frames are ``smoke`` in cells, ``velocity_x`` and ``velocity_y`` on the faces below cells, in that order, which is
@@ -143,32 +143,9 @@ class PdeArenaNavierStokes:
                 "note": "cells are length / n wide and frames dt apart; dx, x and t of the files are wrong",
             },
         )
-        self._set = SampledSet(
+        super().__init__(
             samples, metadata, times.all(), space, choice, skip_bad_trajectories=skip_bad_trajectories, path=self.path
         )
-
-    @property
-    def metadata(self) -> Metadata:
-        """Smoke and a staggered velocity in a box with walls."""
-        return self._set.metadata
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Splits with at least one trajectory."""
-        return self._set.splits
-
-    @property
-    def left_out(self) -> list[LeftOut]:
-        """Trajectories that were skipped, with the reason."""
-        return self._set.left_out
-
-    def trajectories(self, split: str) -> Sequence[Trajectory]:
-        """Lazy trajectories of a split.
-
-        Raises:
-            ValueError: if there is no such split.
-        """
-        return self._set.trajectories(split)
 
     def published_statistics(self) -> PublishedStatistics:
         """Those that SineNet's networks were trained with; PDEArena has none.

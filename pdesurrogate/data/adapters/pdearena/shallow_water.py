@@ -13,13 +13,13 @@ from typing import Literal
 
 from torch import Tensor
 
-from pdesurrogate.data.adapters.base import LeftOut, PublishedStatistics
+from pdesurrogate.data.adapters.base import PublishedStatistics
 from pdesurrogate.data.adapters.pdearena.grid_statistics import read_grid_statistics
 from pdesurrogate.data.adapters.pdearena.runs import HOUR, Layout, RunFile
 from pdesurrogate.data.adapters.pdearena.stored import FrameChoice, Sample, SampledSet, Starts
 from pdesurrogate.data.adapters.shards import shards_of_splits
 from pdesurrogate.fields.grid import Axis, Channel, Grid, Metadata
-from pdesurrogate.fields.trajectory import Context, Trajectory
+from pdesurrogate.fields.trajectory import Context
 
 Variable = Literal["pres", "u", "v", "vor", "div"]
 Latitude = Literal["sine", "degrees"]
@@ -38,7 +38,7 @@ _LATITUDES = {
 }
 
 
-class PdeArenaShallowWater:
+class PdeArenaShallowWater(SampledSet):
     """Shallow water on a rotating sphere; an `Adapter`.
 
     Longitude is the first axis, periodic, in degrees. Latitude is the second, from south to north whichever way a file
@@ -114,32 +114,9 @@ class PdeArenaShallowWater:
             attributes={"first_frame": first_frame, "stride": stride, "stored_interval": first.interval},
         )
         space = (len(first.grid.longitudes), len(first.grid.latitudes))
-        self._set = SampledSet(
+        super().__init__(
             samples, metadata, first.times, space, choice, skip_bad_trajectories=skip_bad_trajectories, path=self.path
         )
-
-    @property
-    def metadata(self) -> Metadata:
-        """The variables on a grid of longitudes and latitudes."""
-        return self._set.metadata
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Splits with at least one trajectory."""
-        return self._set.splits
-
-    @property
-    def left_out(self) -> list[LeftOut]:
-        """Trajectories that were skipped, with the reason."""
-        return self._set.left_out
-
-    def trajectories(self, split: str) -> Sequence[Trajectory]:
-        """Lazy trajectories of a split, in the natural order of the files' names.
-
-        Raises:
-            ValueError: if there is no such split.
-        """
-        return self._set.trajectories(split)
 
     def published_statistics(self) -> PublishedStatistics:
         """From ``normstats.pt`` beside the splits, which has mean and deviation at each point of the grid.
